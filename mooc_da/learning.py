@@ -1,0 +1,202 @@
+"""Learning the error of a model from states: pairs, losses and the training loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import trange
+
+from .cycle import one_thread
+from .models import Step
+from .networks import CorrectionCNN
+
+Pairs = tuple[Tensor, Tensor]  # inputs (..., K, Nx) and targets (..., K, Nx)
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (network, inputs, targets) -> one number per network
+
+
+def training_pairs(analysis: Tensor, step: Step) -> Pairs:
+    r"""Inputs :math:`x^a_{k-1}` and targets :math:`x^a_k - \Phi(x^a_{k-1})`, both (..., K - 1, Nx).
+
+    The targets are what the model lacked from one analysis to the next, plus the errors of both analyses.
+
+    Parameters
+    ----------
+    analysis : (..., K, Nx) consecutive states, as far apart in time as one ``step``
+    """
+    if analysis.ndim < 2 or analysis.shape[-2] < 2:
+        raise ValueError(f"analysis has shape {tuple(analysis.shape)}: expected (..., K, Nx) with at least two times.")
+    inputs = analysis[..., :-1, :]
+    with torch.no_grad():
+        return inputs, analysis[..., 1:, :] - step(inputs)
+
+
+def split_in_time(pairs: Pairs, validation_fraction: float, gap: int = 0) -> tuple[Pairs, Pairs]:
+    """Training and validation pairs: the last ``validation_fraction`` in time, after ``gap`` unused pairs.
+
+    Consecutive states are nearly the same, so a random split would validate on what was trained on.
+    """
+    if not 0 < validation_fraction < 1:
+        raise ValueError(f"validation_fraction = {validation_fraction}: expected a number between 0 and 1.")
+    if gap < 0:
+        raise ValueError(f"gap = {gap}: a negative gap would let the two parts overlap.")
+    n_pairs = pairs[0].shape[-2]
+    first = round(n_pairs * (1 - validation_fraction))
+    if first - gap < 1 or first >= n_pairs:
+        raise ValueError(
+            f"{n_pairs} pairs split at {first} with a gap of {gap} leave {max(first - gap, 0)} for training and "
+            f"{n_pairs - first} for validation: use more data or a smaller gap."
+        )
+    training = tuple(p[..., : first - gap, :] for p in pairs)
+    validation = tuple(p[..., first:, :] for p in pairs)
+    return training, validation
+
+
+def one_step_loss(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error in units of the targets' variance, one number per network: one minus R^2."""
+    errors = (network(inputs) - targets) / network.y_std.to(targets.dtype)
+    return errors.square().mean((-2, -1))
+
+
+def rollout_loss(hybrid: Callable[[nn.Module], Step], n_steps: int) -> Loss:
+    """A loss over ``n_steps`` of the hybrid: mean squared distance to the states that followed.
+
+    Parameters
+    ----------
+    hybrid : makes a step of a network, e.g. ``lambda network: HybridModel(physical, network)``
+    n_steps : length; targets are (*batch, K, n_steps * Nx): see :func:`rollout_pairs`
+    """
+
+    def loss(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        step, x, total = hybrid(network), inputs, 0.0
+        for target in targets.unflatten(-1, (n_steps, inputs.shape[-1])).unbind(-2):
+            x = step(x)
+            total = total + (x - target).square().mean((-2, -1))
+        return total / n_steps
+
+    return loss
+
+
+def rollout_pairs(analysis: Tensor, n_steps: int) -> Pairs:
+    """Inputs (..., K - n, Nx) and the n states that followed each, (..., K - n, n Nx)."""
+    if not 1 <= n_steps < analysis.shape[-2]:
+        raise ValueError(f"n_steps = {n_steps}: expected 1 … {analysis.shape[-2] - 1} for {analysis.shape[-2]} states.")
+    n_pairs = analysis.shape[-2] - n_steps
+    followers = [analysis[..., i : i + n_pairs, :] for i in range(1, n_steps + 1)]
+    return analysis[..., :n_pairs, :], torch.cat(followers, -1)
+
+
+@dataclass(frozen=True)
+class History:
+    """Losses after every epoch, (n_epochs, *batch), and the epoch whose weights were kept, (*batch,)."""
+
+    training: Tensor
+    validation: Tensor
+    best_epoch: Tensor
+
+    @property
+    def best_validation(self) -> Tensor:
+        """(*batch,) the smallest validation loss of every network."""
+        return self.validation.min(0).values
+
+
+@one_thread()  # two gain little on batches this small, and lose much where another program wants a core
+def fit(
+    network: CorrectionCNN,
+    training: Pairs,
+    validation: Pairs,
+    *,
+    epochs: int = 40,
+    batch_size: int = 64,
+    learning_rate: float = 8e-3,
+    patience: int | None = None,
+    loss: Loss = one_step_loss,
+    rescale: bool = True,
+    generator: torch.Generator | None = None,
+    progress: str = "",
+) -> History:
+    """Train a network, or a batch of networks, in place, and leave each with its best validated weights.
+
+    Adam (Kingma & Ba 2015) with a one-cycle learning rate (Smith & Topin 2019): up to
+    ``learning_rate`` in the first third, then down to nothing, which gets to the same loss in a fraction of the epochs of a constant rate.
+
+    Parameters
+    ----------
+    training, validation : pairs (*batch, K, Nx), see :func:`training_pairs` and :func:`split_in_time`
+    epochs, batch_size, learning_rate : of the schedule
+    patience : stop after this many epochs in which no network improved; None never does
+    loss : of a network on inputs and targets, (*batch,)
+    rescale : take the network's scaling from the training pairs; False to go on with a trained one
+    generator : for the order of the samples
+
+    Raises
+    ------
+    ValueError
+        if the pairs are empty, not finite or do not fit the network
+    FloatingPointError
+        if the loss becomes NaN; the network then holds its best weights so far
+    """
+    for name, (x, t) in {"training": training, "validation": validation}.items():
+        if x.shape[-2] == 0 or x.shape[-2] != t.shape[-2]:
+            raise ValueError(
+                f"{name} has {x.shape[-2]} inputs and {t.shape[-2]} targets: expected the same number, at least one."
+            )
+        if not (torch.isfinite(x).all() and torch.isfinite(t).all()):
+            raise ValueError(f"{name} contains NaN or infinite values: did the filter diverge? Cut those times out.")
+    if rescale:
+        network.scale_to(*training)
+    dtype = network.x_mean.dtype
+    training, validation = (tuple(p.to(dtype).contiguous() for p in pairs) for pairs in (training, validation))
+    n_samples = training[0].shape[-2]
+    n_batches = math.ceil(n_samples / batch_size)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=epochs * n_batches + 1, pct_start=0.3
+    )
+    best = {
+        "loss": torch.full(network.form["batch"], torch.inf),
+        "epoch": torch.zeros(network.form["batch"], dtype=torch.long),
+    }
+    kept = [p.detach().clone() for p in network.parameters()]
+    curves: list[tuple[Tensor, Tensor]] = []
+    bar = trange(epochs, desc=progress, disable=not progress)
+    for epoch in bar:
+        total = 0.0
+        network.train()
+        for indices in torch.randperm(n_samples, generator=generator).split(batch_size):
+            losses = loss(network, *(p[..., indices, :] for p in training))  # (*batch,)
+            optimizer.zero_grad()
+            losses.sum().backward()
+            optimizer.step()
+            schedule.step()
+            total = total + losses.detach() * len(indices)
+        network.eval()
+        with torch.no_grad():
+            validated = loss(network, *validation)
+        curves.append((total / n_samples, validated))
+        if not torch.isfinite(validated).all():
+            break
+        better = validated < best["loss"]
+        best["loss"], best["epoch"] = (
+            torch.where(better, validated, best["loss"]),
+            torch.where(better, epoch, best["epoch"]),
+        )
+        with torch.no_grad():
+            for keep, p in zip(kept, network.parameters(), strict=True):
+                keep.copy_(torch.where(better.reshape(*better.shape, 1, 1), p, keep))
+        bar.set_postfix(validation=f"{validated.mean():.3f}")
+        if patience is not None and epoch - int(best["epoch"].max()) >= patience:
+            break
+    with torch.no_grad():
+        for keep, p in zip(kept, network.parameters(), strict=True):
+            p.copy_(keep)
+    network.eval()
+    if not torch.isfinite(curves[-1][1]).all():
+        raise FloatingPointError(
+            f"The loss became NaN in epoch {len(curves)} of {epochs}: "
+            f"use a smaller learning_rate than {learning_rate}. The network holds its best weights so far."
+        )
+    return History(*(torch.stack(c) for c in zip(*curves, strict=True)), best["epoch"])

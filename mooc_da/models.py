@@ -1,0 +1,210 @@
+"""Dynamical models: a step is a value ``x_k -> x_{k+1}``; everything else is a function of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Step = Callable[[Tensor], Tensor]  # x_k -> x_{k+1}, (..., Nx) -> (..., Nx)
+
+
+def rk4(tendency: Callable[[Tensor], Tensor], x: Tensor, dt: float) -> Tensor:
+    """One step of the classical fourth-order Runge–Kutta scheme for ``dx/dt = tendency(x)``.
+
+    Parameters
+    ----------
+    tendency : function ``(..., Nx) -> (..., Nx)``, per MTU
+    x : (..., Nx)
+    dt : step, MTU; the error of one step is O(dt^5)
+    """
+    k1 = tendency(x)
+    k2 = tendency(torch.add(x, k1, alpha=dt / 2))  # x + dt/2 k1 in one operation
+    k3 = tendency(torch.add(x, k2, alpha=dt / 2))
+    k4 = tendency(torch.add(x, k3, alpha=dt))
+    return torch.add(x, k1 + 2.0 * (k2 + k3) + k4, alpha=dt / 6)
+
+
+@dataclass(frozen=True)
+class Lorenz96:
+    r"""The model of Lorenz & Emanuel (1998, doi 10.1175/1520-0469(1998)055<0399:OSFSWO>2.0.CO;2).
+
+    .. math:: dx_n/dt = (x_{n+1} - x_{n-2}) x_{n-1} - x_n + F, \qquad n \text{ modulo } N_x
+
+    Advection, friction and forcing of a quantity on a latitude circle. With F = 8 it is chaotic:
+    13 of 40 Lyapunov exponents are positive.
+
+    Parameters
+    ----------
+    forcing : F; a tensor gives every experiment of a batch its own, e.g. shape (S, 1, 1)
+    dt : step of :func:`rk4`, MTU
+    """
+
+    forcing: float | Tensor = 8.0
+    dt: float = 0.05
+
+    def tendency(self, x: Tensor) -> Tensor:
+        """dx/dt per MTU, (..., Nx) -> (..., Nx)."""
+        n = x.shape[-1]
+        ring = torch.cat((x[..., -2:], x, x[..., :1]), -1)  # a halo: ring[j] = x[j - 2]
+        x_minus2, x_minus1, x_plus1 = ring[..., :n], ring[..., 1 : n + 1], ring[..., 3:]
+        return (x_plus1 - x_minus2) * x_minus1 - x + self.forcing
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return rk4(self.tendency, x, self.dt)
+
+    def random_state(self, shape: tuple[int, ...], n_sites: int = 40, *, generator: torch.Generator) -> Tensor:
+        """Random states off the attractor to spin up from, (*shape, n_sites)."""
+        return torch.randn(*shape, n_sites, dtype=torch.float64, generator=generator) + 2.0
+
+
+@dataclass(frozen=True)
+class CubicLorenz96(Lorenz96):
+    r"""The true model of the course: Lorenz-96 with a cubic term, friction and a stronger forcing.
+
+    .. math::
+        dx_n/dt = (x_{n+1} - x_{n-2}) x_{n-1}
+                + \nu \{ x_{n-2} x_n (x_{n+1} - x_{n-3}) - x_{n-1} x_{n+1} (x_{n+2} - x_{n-2}) \}
+                - \lambda x_n + F
+
+    The form integrated in the course of Bocquet & Brajard (2023). The cubic term does not conserve
+    :math:`\sum x_n^2`: its second product telescopes, its first does not.
+
+    Parameters
+    ----------
+    forcing, dt : as in :class:`Lorenz96`
+    cubic : nu; with ``cubic=0, friction=1`` this is Lorenz-96
+    friction : lambda, per MTU
+    """
+
+    forcing: float | Tensor = 8.5
+    cubic: float = 0.025
+    friction: float = 1.01
+
+    def tendency(self, x: Tensor) -> Tensor:
+        """dx/dt per MTU, (..., Nx) -> (..., Nx)."""
+        n = x.shape[-1]
+        ring = torch.cat((x[..., -3:], x, x[..., :2]), -1)  # ring[j] = x[j - 3]
+        x_minus3, x_minus2, x_minus1 = ring[..., :n], ring[..., 1 : n + 1], ring[..., 2 : n + 2]
+        x_plus1, x_plus2 = ring[..., 4 : n + 4], ring[..., 5:]
+        cubic = x_minus2 * x * (x_plus1 - x_minus3) - x_minus1 * x_plus1 * (x_plus2 - x_minus2)
+        return (x_plus1 - x_minus2) * x_minus1 + self.cubic * cubic - self.friction * x + self.forcing
+
+
+@dataclass(frozen=True)
+class Lorenz63:
+    r"""Lorenz (1963, doi 10.1175/1520-0469(1963)020<0130:DNF>2.0.CO;2).
+
+    .. math:: \dot x = \sigma (y - x), \quad \dot y = x (\rho - z) - y, \quad \dot z = x y - \beta z
+    """
+
+    sigma: float = 10.0
+    rho: float = 28.0
+    beta: float = 8.0 / 3.0
+    dt: float = 0.01
+
+    def tendency(self, state: Tensor) -> Tensor:
+        """d(x, y, z)/dt, (..., 3) -> (..., 3)."""
+        x, y, z = state.unbind(-1)
+        return torch.stack((self.sigma * (y - x), x * (self.rho - z) - y, x * y - self.beta * z), -1)
+
+    def __call__(self, state: Tensor) -> Tensor:
+        return rk4(self.tendency, state, self.dt)
+
+    def random_state(self, shape: tuple[int, ...], *, generator: torch.Generator) -> Tensor:
+        """Random states around (0, 0, 25) to spin up from, (*shape, 3)."""
+        centre = torch.tensor([0.0, 0.0, 25.0], dtype=torch.float64)
+        return centre + torch.randn(*shape, 3, dtype=torch.float64, generator=generator)
+
+
+def repeated(step: Step, n: int) -> Step:
+    """The step ``n`` times over, as one step: observations every ``n`` steps of a model."""
+    if n < 1:
+        raise ValueError(f"n = {n}: expected at least one step.")
+
+    def n_steps(x: Tensor) -> Tensor:
+        for _ in range(n):
+            x = step(x)
+        return x
+
+    return n_steps
+
+
+def trajectory(step: Step, x0: Tensor, n_steps: int) -> Tensor:
+    """States of ``n_steps`` steps from ``x0``: (..., n_steps + 1, Nx); row 0 is ``x0``.
+
+    Raises
+    ------
+    FloatingPointError
+        if the model blows up; says at which step.
+    """
+    states = [x0]
+    for _ in range(n_steps):
+        states.append(step(states[-1]))
+    states = torch.stack(states, -2)  # (..., n_steps + 1, Nx)
+    if not torch.isfinite(states.detach().sum()):
+        finite = torch.isfinite(states).all(-1).reshape(-1, n_steps + 1).all(0)  # (n_steps + 1,)
+        raise FloatingPointError(
+            f"The model blew up at step {int(finite.long().argmin())} of {n_steps}: use a smaller dt or another start."
+        )
+    return states
+
+
+def spin_up(
+    model,
+    shape: tuple[int, ...] = (),
+    *,
+    states: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    n_steps: int = 1000,
+) -> Tensor:
+    """Independent states on the attractor of ``model``: (*shape, Nx).
+
+    Each is a run of its own of ``n_steps`` steps, all in one batch, from ``states`` (*shape, Nx) or else
+    from ``model.random_state(shape, generator=generator)``.
+    """
+    x = model.random_state(shape, generator=generator) if states is None else states
+    with torch.no_grad():
+        return repeated(model, n_steps)(x)
+
+
+def lyapunov_exponents(
+    step: Step,
+    x0: Tensor,
+    n_steps: int,
+    dt: float,
+    n_exponents: int | None = None,
+    *,
+    n_discarded: int = 100,
+) -> Tensor:
+    """Lyapunov spectrum, largest first, per MTU: (..., n_exponents).
+
+    Tangent vectors are carried by the exact tangent-linear step (forward-mode automatic
+    differentiation) and re-orthonormalised by QR at every step (Benettin et al. 1980,
+    doi 10.1007/BF02128236). Sampling error falls as ``1 / sqrt(n_steps)``.
+
+    Parameters
+    ----------
+    x0 : (..., Nx), on the attractor; leading axes are independent runs
+    dt : length of one step, MTU
+    n_exponents : how many (all Nx by default)
+    n_discarded : first steps, in which the vectors find their directions
+    """
+    n_sites = x0.shape[-1]
+    n_exponents = n_exponents or n_sites
+    if n_exponents > n_sites:
+        raise ValueError(f"n_exponents = {n_exponents}: a state of {n_sites} numbers has only {n_sites}.")
+    x = x0
+    Q = torch.eye(n_sites, n_exponents, dtype=x0.dtype, device=x0.device).expand(*x0.shape[:-1], -1, -1)
+    log_growth = x0.new_zeros(*x0.shape[:-1], n_exponents)
+    with torch.no_grad():
+        for k in range(n_discarded + n_steps):
+            states = x.unsqueeze(-2).repeat_interleave(n_exponents, -2)
+            states, tangents = torch.func.jvp(step, (states,), (Q.mT.contiguous(),))  # (..., n_exponents, Nx)
+            x = states[..., 0, :]
+            Q, growth = torch.linalg.qr(tangents.mT)
+            if k >= n_discarded:
+                log_growth += growth.diagonal(dim1=-2, dim2=-1).abs().log()
+    return (log_growth / (n_steps * dt)).sort(-1, descending=True).values

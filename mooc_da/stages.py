@@ -1,0 +1,257 @@
+"""The stages of the story, each recomputed when asked for or taken from a cache.
+
+    truth -> observations -> analysis -> correction        (and the independent data that test them)
+
+Every stage is a function of the :class:`~mooc_da.Experiment` alone, so that each notebook runs on its
+own. Results hold all experiments (seeds) of the configuration along their first axis; experiment s
+is the same whether it is computed alone or with others.
+
+What takes longer than a second is kept in memory and in a cache folder: ``$MOOC_DA_CACHE``, else
+``~/.cache/mooc_da``; ``MOOC_DA_CACHE=none`` reads and keeps no file. A file there is named by a hash of
+everything it depends on; one that is damaged or of another configuration is recomputed; a folder that
+cannot be written is done without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .config import Experiment, seeded
+from .cycle import CycleResult, cycle
+from .filters import EnKFN
+from .learning import Pairs, fit, split_in_time, training_pairs
+from .models import CubicLorenz96, Lorenz96, Step, spin_up, trajectory
+from .networks import CorrectionCNN
+from .observations import Observations, checkerboard, observe
+
+FORMAT = 1  # of the cached files; a higher one makes old files recomputed
+SHIPPED = Path(__file__).with_name("trained")  # networks of the default experiment, so that 3_hybrid opens at once
+
+
+def true_model(cfg: Experiment) -> CubicLorenz96:
+    """The model nature runs, unknown to everything but the truth and the scores."""
+    return CubicLorenz96(forcing=cfg.true_forcing, dt=cfg.dt, cubic=cfg.true_cubic, friction=cfg.true_friction)
+
+
+def physical_model(cfg: Experiment) -> Lorenz96:
+    """The wrong model we have."""
+    return Lorenz96(forcing=cfg.forcing, dt=cfg.dt)
+
+
+def sample(cfg: Experiment, model, stream: str, shape: tuple[int, ...] = ()) -> Tensor:
+    """Independent states on the attractor of a model, drawn for every experiment on its own: (n_seeds, *shape, Nx)."""
+    states = [
+        model.random_state(shape, cfg.n_sites, generator=seeded(cfg.seed + s, stream)) for s in range(cfg.n_seeds)
+    ]
+    return spin_up(model, states=torch.stack(states))
+
+
+def truth(cfg: Experiment) -> Tensor:
+    """What nature did: (n_seeds, n_truth, Nx), row k at time k; starts on the attractor of the true model."""
+    model = true_model(cfg)
+
+    def compute() -> dict:
+        with torch.no_grad():
+            return {"truth": trajectory(model, sample(cfg, model, "truth"), cfg.n_truth - 1)}
+
+    return cached("truth", cfg, compute)["truth"]
+
+
+def observations(cfg: Experiment) -> Observations:
+    """What is seen of it: half of the points at each time, in turn (checkerboard), with noise."""
+    truths = truth(cfg)
+    single = [
+        observe(truths[s], checkerboard, cfg.obs_std, generator=seeded(cfg.seed + s, "observations"))
+        for s in range(cfg.n_seeds)
+    ]
+    return Observations(torch.stack([o.y for o in single]), checkerboard, single[0].R)
+
+
+def enkf(cfg: Experiment, variance: float | Tensor) -> EnKFN:
+    """The filter of the course with model error of ``sigma_q^2 = variance * dt``; a tensor tries several."""
+    return EnKFN(size=cfg.n_members, model_error_std=cfg.error_std(variance))
+
+
+def climatological_ensemble(cfg: Experiment) -> Tensor:
+    """The filter's start, (n_seeds, n_members, Nx): before it has seen anything it knows the climate of its model."""
+    return sample(cfg, physical_model(cfg), "ensemble", (cfg.n_members,))
+
+
+def assimilate(
+    cfg: Experiment,
+    step: Step,
+    variance: float,
+    *,
+    times: slice | None = None,
+    device: str = "cpu",
+    progress: str = "",
+) -> CycleResult:
+    """The filter of the course with any model over some of the times: the first ``n_assimilated`` by default."""
+    seen = observations(cfg)[times or slice(0, cfg.n_assimilated)].to(device)
+    return cycle(enkf(cfg, variance), step, seen, climatological_ensemble(cfg).to(device), progress=progress)
+
+
+def tune_model_error(
+    cfg: Experiment,
+    step: Step,
+    variances: Sequence[float],
+    *,
+    n_times: int = 600,
+    n_seeds: int = 2,
+    device: str = "cpu",
+) -> tuple[float, Tensor]:
+    """Choose ``sigma_q^2 / dt`` by the likelihood of the observations alone: the truth is not asked.
+
+    All candidates run in one batch over the last ``n_times`` of the assimilated observations.
+
+    Returns
+    -------
+    The best candidate and the mean log-likelihood per observation time, (n_seeds, n_candidates).
+    """
+    few = replace(cfg, n_seeds=min(n_seeds, cfg.n_seeds))
+    seen = observations(cfg)[cfg.n_assimilated - n_times : cfg.n_assimilated].to(device)
+    seen = replace(seen, y=seen.y[: few.n_seeds, None])  # (n_seeds, 1, K, Ny)
+    start = climatological_ensemble(few).to(device).unsqueeze(1).expand(-1, len(variances), -1, -1)
+    filter_ = enkf(cfg, torch.tensor(list(variances), dtype=torch.float64, device=device))
+    result = cycle(filter_, step, seen, start)
+    likelihood = result.diagnostics["log_likelihood"][..., n_times // 3 :].mean(-1)
+    return variances[int(likelihood.mean(0).argmax())], likelihood
+
+
+def analysis(cfg: Experiment, *, device: str = "cpu", progress: str = "") -> CycleResult:
+    """EnKF with the wrong model over the first ``n_assimilated`` times, burn-in included."""
+
+    def compute() -> dict:
+        result = assimilate(cfg, physical_model(cfg), cfg.model_error_variance, device=device, progress=progress)
+        return {name: value for name, value in vars(result).items() if value is not None}
+
+    return CycleResult(**cached("analysis", cfg, compute, device))
+
+
+def test_times(cfg: Experiment) -> slice:
+    """The last times of the truth, which nothing is learnt or tuned on, with a burn-in for a filter before them."""
+    return slice(cfg.n_truth - cfg.n_test - cfg.test_burn_in, cfg.n_truth)
+
+
+def test_truth(cfg: Experiment) -> Tensor:
+    """The truth of the test times without their burn-in: (n_seeds, n_test, Nx)."""
+    return truth(cfg)[:, -cfg.n_test :]
+
+
+def forecast_truth(cfg: Experiment) -> Tensor:
+    """Independent true runs to score forecasts on: (n_starts, n_forecast + 1, Nx), the same for every experiment."""
+    model = true_model(cfg)
+    starts = model.random_state((cfg.n_starts,), cfg.n_sites, generator=seeded(cfg.seed, "forecasts"))
+    with torch.no_grad():
+        return trajectory(model, spin_up(model, states=starts), cfg.n_forecast)
+
+
+def pairs(cfg: Experiment, source: str = "analysis", *, device: str = "cpu") -> tuple[Pairs, Pairs]:
+    """Training and validation pairs from the ``"analysis"`` or, as a ceiling, from the ``"truth"`` of its times."""
+    times = slice(cfg.burn_in, cfg.n_assimilated)
+    if source not in ("analysis", "truth"):
+        raise ValueError(f"source = {source!r}: expected 'analysis' or 'truth'.")
+    states = (
+        analysis(cfg, device=device).analysis[:, times] if source == "analysis" else truth(cfg)[:, times].to(device)
+    )
+    return split_in_time(training_pairs(states, physical_model(cfg)), cfg.validation_fraction, cfg.gap)
+
+
+def untrained(cfg: Experiment, stream: str = "weights") -> CorrectionCNN:
+    """One network per experiment, with its first weights."""
+    generators = [seeded(cfg.seed + s, stream) for s in range(cfg.n_seeds)]
+    return CorrectionCNN((cfg.n_seeds,), cfg.channels, cfg.widths, generators=generators)
+
+
+def correction(cfg: Experiment, source: str = "analysis", *, device: str = "cpu", progress: str = "") -> CorrectionCNN:
+    """One trained network per experiment; see :func:`pairs` for the source. Shipped for the default experiment."""
+
+    def compute() -> dict:
+        network = untrained(cfg).to(device)
+        train(cfg, network, *pairs(cfg, source, device=device), progress=progress)
+        return network.state_dict()
+
+    network = untrained(cfg).to(device)
+    network.load_state_dict(cached(f"correction-{source}", cfg, compute, device))
+    return network.eval().requires_grad_(False)
+
+
+def train(cfg: Experiment, network: CorrectionCNN, training: Pairs, validation: Pairs, **options):
+    """:func:`mooc_da.fit` with the numbers of the configuration; ``options`` override them."""
+    numbers = {
+        "epochs": cfg.epochs,
+        "batch_size": cfg.batch_size,
+        "learning_rate": cfg.learning_rate,
+    }
+    return fit(
+        network,
+        training,
+        validation,
+        **numbers | {"generator": seeded(cfg.seed, "batches")} | options,
+    )
+
+
+_memory: dict[tuple[str, str], dict] = {}  # the stages of this session
+
+
+def cached(stage: str, cfg: Experiment, compute: Callable[[], dict], device: str = "cpu") -> dict:
+    """The tensors of a stage, from memory, the shipped files, the cache folder or else ``compute``."""
+    name, folder = file_name(stage, cfg), cache_folder()
+    if (name, device) not in _memory:
+        _memory[name, device] = read(name, [] if folder is None else [SHIPPED, folder], device) or compute()
+        if folder is not None and not any((place / name).exists() for place in (SHIPPED, folder)):
+            store(_memory[name, device], folder / name)
+    return _memory[name, device]
+
+
+def read(name: str, folders: Sequence[Path], device: str) -> dict | None:
+    """The file of that name in the first folder that has it; None if there is none that is sound."""
+    for folder in folders:
+        try:
+            return torch.load(folder / name, weights_only=True, map_location=device)
+        except FileNotFoundError:
+            continue
+        except Exception as error:  # a damaged file fails in many ways, and all have one remedy
+            warnings.warn(
+                f"{folder / name} is damaged ({type(error).__name__}): recomputing it.",
+                stacklevel=4,
+            )
+            (folder / name).unlink(missing_ok=True)
+    return None
+
+
+def file_name(stage: str, cfg: Experiment) -> str:
+    """A name that changes with everything the stage depends on."""
+    numbers = json.dumps([FORMAT, stage, cfg.as_dict()], sort_keys=True)
+    return f"{stage}-{hashlib.sha256(numbers.encode()).hexdigest()[:16]}.pt"
+
+
+def cache_folder() -> Path | None:
+    """``$MOOC_DA_CACHE``, else ``~/.cache/mooc_da``; None for "none"."""
+    folder = os.environ.get("MOOC_DA_CACHE", "")
+    return None if folder == "none" else Path(folder or Path.home() / ".cache" / "mooc_da")
+
+
+def store(values: dict, path: Path) -> None:
+    """Write tensors so that no reader ever sees half a file; warn and go on if the folder cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
+            torch.save(values, part)
+        os.replace(part.name, path)
+    except OSError as error:
+        warnings.warn(
+            f"The cache folder {path.parent} cannot be written ({error.strerror}): results are not kept. "
+            "Set MOOC_DA_CACHE to a folder of yours to keep them.",
+            stacklevel=4,
+        )

@@ -1,0 +1,182 @@
+"""Costs of the package as ratios that hold on any machine: ``python tests/benchmarks/benchmark.py``.
+
+What is compared is timed interleaved, in one run, on one thread, and the medians are divided, so that a busy
+machine slows both sides alike. Absolute times are printed too; they belong to the machine they were taken on.
+Not a test: nothing here fails.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+os.environ["MOOC_DA_CACHE"] = "none"
+
+import numpy as np
+import torch
+
+import mooc_da as da
+from mooc_da import stages
+
+REPEATS = 41
+ROWS: list[tuple[float, float]] = []  # measured and target
+
+
+def medians(*functions: Callable[[], object], repeats: int = REPEATS) -> list[float]:
+    """Median seconds of each function, called in turn: f, g, f, g, …"""
+    times = [[] for _ in functions]
+    for k in range(repeats + 3):
+        for function, record in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            if k >= 3:  # the first calls warm up
+                record.append(time.perf_counter() - start)
+    return [statistics.median(record) for record in times]
+
+
+def many(function: Callable[[], object], n: int) -> Callable[[], None]:
+    """``n`` calls as one, for what is too short for the clock."""
+
+    def calls() -> None:
+        for _ in range(n):
+            function()
+
+    return calls
+
+
+def row(what: str, value: float, target: float, unit: str, detail: str = "") -> None:
+    ROWS.append((value, target))
+    print(f"{what:58} {value:9.2f} {'≤':>3} {target:<7g} {unit:9} {'ok' if value <= target else 'NOT MET':8} {detail}", flush=True)
+
+
+@contextmanager
+def recorded_eigenproblems() -> Iterator[list[torch.Tensor]]:
+    """The matrices handed to ``eigh`` inside the block, in order."""
+    original, matrices = torch.linalg.eigh, []
+    torch.linalg.eigh = lambda A: (matrices.append(A.clone()), original(A))[1]
+    try:
+        yield matrices
+    finally:
+        torch.linalg.eigh = original
+
+
+def cycle_against_its_kernels(cfg: da.Experiment) -> None:
+    """One cycle of the course's filter over its three eigenproblems and its model step, on the cycle's own matrices."""
+    n_cycles = 100
+    model, method = stages.physical_model(cfg), stages.enkf(cfg, cfg.model_error_variance)
+    seen = stages.observations(cfg)[:400]
+    seen = replace(seen, y=seen.y[0])
+    start = stages.climatological_ensemble(cfg)[0]
+    warm = method.start(start)
+    with torch.no_grad():
+        for k in range(300):
+            warm, _ = method.analyse(method.forecast(warm, model) if k else warm, seen[k])
+
+        def cycles() -> None:
+            state = warm
+            for k in range(n_cycles):
+                state, _ = method.analyse(method.forecast(state, model), seen[300 + k])
+
+        with recorded_eigenproblems() as matrices:
+            cycles()
+        sizes = [A.shape[-1] for A in matrices[:3]]
+        assert len(matrices) == 3 * n_cycles, "a cycle no longer has three eigenproblems: adapt the benchmark"
+
+        def kernels() -> None:
+            E = warm.E
+            for k in range(n_cycles):
+                model(E)
+                for A in matrices[3 * k : 3 * k + 3]:
+                    torch.linalg.eigh(A)
+
+        whole, parts = medians(cycles, kernels)
+    detail = f"{1e6 * whole / n_cycles:.0f} µs / {1e6 * parts / n_cycles:.0f} µs per cycle, eigh of sizes {sizes}"
+    row("EnKF-N + SQRT-CORE cycle / its eigh and model step", whole / parts, 2.2, "×", detail)
+
+
+def batch_against_single(cfg: da.Experiment) -> None:
+    """Eight experiments in one call over one."""
+    model, method, seen = stages.physical_model(cfg), stages.enkf(cfg, cfg.model_error_variance), stages.observations(cfg)[:100]
+    start = stages.climatological_ensemble(cfg)
+    one, eight = medians(
+        lambda: da.cycle(method, model, replace(seen, y=seen.y[0]), start[0]), lambda: da.cycle(method, model, seen, start), repeats=21
+    )
+    row("eight experiments in one call / one", eight / one, 5, "×", f"{1e3 * eight:.0f} ms / {1e3 * one:.0f} ms for 100 cycles")
+
+
+def lorenz96_in_numpy(x: np.ndarray, dt: float = 0.05, forcing: float = 8.0) -> np.ndarray:
+    """The step as most packages write it: RK4 of a tendency with np.roll."""
+
+    def tendency(x: np.ndarray) -> np.ndarray:
+        return (np.roll(x, -1, -1) - np.roll(x, 2, -1)) * np.roll(x, 1, -1) - x + forcing
+
+    k1 = tendency(x)
+    k2 = tendency(x + dt / 2 * k1)
+    k3 = tendency(x + dt / 2 * k2)
+    k4 = tendency(x + dt * k3)
+    return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+
+def model_step() -> None:
+    """A step of Lorenz-96 for one ensemble and for a thousand members."""
+    model = da.Lorenz96()
+    for n_members, target, n in ((40, 70, 200), (1000, 450, 50)):
+        x = torch.randn(n_members, 40, dtype=torch.float64)
+        ours, numpys = medians(many(lambda x=x: model(x), n), many(lambda x=x.numpy(): lorenz96_in_numpy(x), n))
+        detail = f"NumPy with np.roll {1e6 * numpys / n:.0f} µs: ratio {ours / numpys:.2f}"
+        row(f"RK4 step of Lorenz-96, {n_members} × 40", 1e6 * ours / n, target, "µs", detail)
+
+
+def hybrid_step() -> None:
+    """A step of the hybrid over one of the physical model, 40 members."""
+    model = da.Lorenz96()
+    hybrid = da.HybridModel(model, da.CorrectionCNN().eval())
+    x = torch.randn(40, 40, dtype=torch.float64)
+    with torch.no_grad():
+        physical, with_network = medians(many(lambda: model(x), 100), many(lambda: hybrid(x), 100))
+    row("hybrid step / physical step, 40 members", with_network / physical, 8, "×", f"{1e4 * with_network:.0f} µs / {1e4 * physical:.0f} µs")
+
+
+def training(cfg: da.Experiment) -> None:
+    """CPU seconds of the course's training, for one network, and the loss that they buy."""
+    one = replace(cfg, n_seeds=1)
+    pairs, network = stages.pairs(one), stages.untrained(one)
+    start = time.process_time()
+    history = stages.train(one, network, *pairs)
+    seconds, loss = time.process_time() - start, float(history.best_validation)
+    best = history.validation.squeeze(-1)
+    reached = (best <= 0.817).nonzero()
+    when = f"0.817 reached in epoch {int(reached[0]) + 1} of {len(best)}" if len(reached) else "0.817 not reached by this seed"
+    row("training of one network, CPU", seconds, 12, "s", when)
+    row("  its validation loss (0.817 ± seeds' spread 0.015)", loss, 0.832, "")
+
+
+def import_time() -> None:
+    """What ``import mooc_da`` adds to ``import torch``, in fresh processes."""
+    code = "import time, torch; t = time.perf_counter(); import mooc_da; print(time.perf_counter() - t)"
+    times = [float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(5)]
+    row("import mooc_da after import torch", statistics.median(times), 0.3, "s", f"five processes: {min(times):.2f} … {max(times):.2f} s")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, one thread, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+    cfg = replace(da.Experiment(), n_seeds=8, n_truth=1500, n_assimilated=500, burn_in=100, n_test=500)
+    model_step()
+    hybrid_step()
+    cycle_against_its_kernels(cfg)
+    batch_against_single(cfg)
+    import_time()
+    training(da.Experiment())
+    met = sum(value <= target for value, target in ROWS)
+    print(f"\n{met} of {len(ROWS)} targets met")
+
+
+if __name__ == "__main__":
+    main()
