@@ -176,7 +176,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.seeds < 1:
         parser.error(f"--seeds {options.seeds}: expected at least 1")
-    if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
+    try:
+        device = torch.device(options.device)
+    except RuntimeError:
+        parser.error(f"--device {options.device}: PyTorch knows no such device; use cpu or cuda")
+    if device.type == "cuda" and not torch.cuda.is_available():
         parser.error(
             f"--device {options.device}: PyTorch finds no CUDA device here; leave the option out to run on the CPU"
         )

@@ -74,8 +74,12 @@ class Experiment:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: expected a positive number.")
         for name in ("model_error_variance", "hybrid_error_variance", "ceiling_error_variance"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: a variance cannot be negative.")
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} = {getattr(self, name)}: expected a finite variance, zero or positive.")
+        if self.n_members < 2:
+            raise ValueError(f"n_members = {self.n_members}: an ensemble needs at least 2 members to have a spread.")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction = {self.validation_fraction}: expected a number between 0 and 1.")
         if not 0 <= self.burn_in < self.n_assimilated:
             raise ValueError(
                 f"burn_in = {self.burn_in} leaves nothing of n_assimilated = {self.n_assimilated}: "
@@ -116,4 +120,4 @@ def seeded(seed: int, stream: str) -> torch.Generator:
     Streams are independent of each other, so that drawing more numbers in one place
     (an extra plot, a larger ensemble) never changes the data in another.
     """
-    return torch.Generator().manual_seed((zlib.crc32(stream.encode()) << 31) + seed)
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed} {stream}".encode()))  # torch uses 32 bits

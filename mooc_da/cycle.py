@@ -102,7 +102,7 @@ def cycle(
     """
     rows: list[dict[str, Tensor]] = []
     with torch.no_grad(), one_thread():
-        state = method.start(start, generator)
+        state = method.start(for_all(start, observations), generator)
         check_fit(state.moments()[0], step, observations)
         for k in trange(len(observations), desc=progress, disable=not progress):
             try:
@@ -143,10 +143,22 @@ def collected(rows: list[dict[str, Tensor]]) -> CycleResult | None:
     )
 
 
-def check_fit(x: Tensor, step: Step, observations: Observations) -> None:
-    """Raise ValueError unless state, model and observations fit each other in shape and dtype."""
+def for_all(start: Tensor, observations: Observations) -> Tensor:
+    """The start (..., M, Nx) repeated for every experiment of the observations."""
     if len(observations) == 0:
         raise ValueError("observations: there are none, nothing to assimilate.")
+    try:
+        batch = torch.broadcast_shapes(start.shape[:-2], observations.y.shape[:-2])
+    except RuntimeError:
+        raise ValueError(
+            f"start has experiments {tuple(start.shape[:-2])} but the observations {tuple(observations.y.shape[:-2])}: "
+            "expected the same leading axes, or axes of one."
+        ) from None
+    return start.expand(*batch, *start.shape[-2:])
+
+
+def check_fit(x: Tensor, step: Step, observations: Observations) -> None:
+    """Raise ValueError unless state, model and observations fit each other in shape and dtype."""
     obs = observations[0]
     if x.dtype != obs.y.dtype:
         raise ValueError(
@@ -156,7 +168,9 @@ def check_fit(x: Tensor, step: Step, observations: Observations) -> None:
         raise ValueError("start: the ensemble contains NaN or infinite values.")
     if isinstance(step, torch.nn.Module) and step.training:
         raise ValueError("step is a network in training mode: call step.eval() first.")
-    if (next_x := step(x)).shape != x.shape:
+    if (next_x := step(x)).dtype != x.dtype:
+        raise ValueError(f"step maps {x.dtype} to {next_x.dtype}: expected the dtype of the state.")
+    if next_x.shape != x.shape:
         raise ValueError(
             f"step maps a state of shape {tuple(x.shape)} to {tuple(next_x.shape)}: expected the same shape."
         )
@@ -165,10 +179,3 @@ def check_fit(x: Tensor, step: Step, observations: Observations) -> None:
             f"H of a state with {x.shape[-1]} points gives {seen.shape[-1]} values, but {obs.y.shape[-1]} "
             "are observed: state and observations belong to grids or networks of different size."
         )
-    try:
-        torch.broadcast_shapes(seen.shape[:-1], obs.y.shape[:-1])
-    except RuntimeError:
-        raise ValueError(
-            f"start has experiments {tuple(x.shape[:-1])} but the observations {tuple(obs.y.shape[:-1])}: "
-            "expected the same leading axes, or axes of one."
-        ) from None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -54,6 +57,78 @@ def pseudo_inverse(s2: Tensor) -> Tensor:
     """``1 / s2``, and zero where s2 (..., r), in ascending order, is zero to rounding."""
     threshold = 100.0 * torch.finfo(s2.dtype).eps * s2[..., -1:]
     return (s2 > threshold) / s2.clamp(min=torch.finfo(s2.dtype).tiny)
+
+
+class InnovationModes(NamedTuple):
+    """Ensemble and innovation in the basis in which an analysis is diagonal (symbols: :mod:`mooc_da.filters`)."""
+
+    x: Tensor  # (..., 1, Nx)
+    X: Tensor  # (..., Ne, Nx)
+    U: Tensor  # (..., Ne, r)
+    s2: Tensor  # (..., r)
+    g: Tensor  # (..., r)
+    delta2: Tensor  # (...,) squared length of delta
+
+
+def innovation_modes(E: Tensor, HE: Tensor, y: Tensor, R: Tensor) -> InnovationModes:
+    """Normalise the observed anomalies and the innovation by R^(-1/2) and decompose them."""
+    check_observed(E, HE, y, R)
+    x, X = anomalies(E)
+    hx, Y = anomalies(HE)
+    scale = R.rsqrt()
+    Y = Y * scale  # (..., Ne, Ny)
+    delta = (y - hx.squeeze(-2)) * scale  # (..., Ny)
+    U, s2 = modes(Y)
+    g = (U.mT @ (Y @ delta.unsqueeze(-1))).squeeze(-1)
+    return InnovationModes(x, X, U, s2, g, torch.linalg.vecdot(delta, delta))
+
+
+def check_observed(E: Tensor, HE: Tensor, y: Tensor, R: Tensor) -> None:
+    """Raise ValueError unless ensemble, observed ensemble, observations and variances fit each other."""
+    if E.ndim < 2 or E.shape[-2] < 2:
+        raise ValueError(f"E has shape {tuple(E.shape)}: expected (..., Ne, Nx) with at least 2 members.")
+    if HE.shape[:-1] != E.shape[:-1] or not HE.shape[-1] == y.shape[-1] == R.shape[-1]:
+        raise ValueError(
+            f"E {tuple(E.shape)}, HE {tuple(HE.shape)}, y {tuple(y.shape)} and R {tuple(R.shape)} do not fit: "
+            "expected (..., Ne, Nx), (..., Ne, Ny), (..., Ny) and (Ny,)."
+        )
+    if not E.dtype == HE.dtype == y.dtype == R.dtype:
+        raise ValueError(f"E is {E.dtype}, HE {HE.dtype}, y {y.dtype}, R {R.dtype}: convert all to torch.float64.")
+
+
+def innovation_statistics(m: InnovationModes, R: Tensor) -> dict[str, Tensor]:
+    r"""How likely the innovation is under the forecast ensemble, :math:`d \sim N(0, HPH^T + R)`.
+
+    Returns
+    -------
+    ``chi2`` : :math:`d^T (HPH^T + R)^{-1} d / N_y`, one on average if the spread is right;
+    ``log_likelihood`` : of the observations given the past; its sum over time compares tunings.
+    """
+    N, n_values = m.X.shape[-2] - 1.0, R.shape[-1]
+    total = m.s2 + N  # HPH^T + R has the eigenvalues total / N on the modes and 1 elsewhere
+    chi2 = m.delta2 - (m.g * m.g / total).sum(-1)
+    log_det = total.log().sum(-1) - m.s2.shape[-1] * math.log(N) + R.log().sum()
+    return {
+        "chi2": chi2 / n_values,
+        "log_likelihood": -0.5 * (chi2 + log_det + n_values * math.log(2 * math.pi)),
+    }
+
+
+def with_variance_factor(m: InnovationModes, factor: Tensor) -> InnovationModes:
+    """The same after multiplying the variance of the ensemble by ``factor (...,)``."""
+    root = factor.sqrt().unsqueeze(-1)
+    return m._replace(X=root.unsqueeze(-1) * m.X, s2=factor.unsqueeze(-1) * m.s2, g=root * m.g)
+
+
+def transformed(m: InnovationModes, w: Tensor, T: Tensor, rest: Tensor | float = 0.0) -> Tensor:
+    """``x + (U w)^T X + (rest I + U T U^T) X``: an analysis given in the basis U.
+
+    Parameters
+    ----------
+    w : (..., r) weights; T : (..., r, r); rest : (..., 1, 1), what happens to the directions outside U
+    """
+    Z = m.U.mT @ m.X  # (..., r, Nx)
+    return m.x + rest * m.X + (m.U @ T + w.unsqueeze(-2)) @ Z
 
 
 def sqrt_core(E: Tensor, std: float | Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -23,83 +23,31 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .ensembles import additive_noise, anomalies, inflate, modes, rotate, sqrt_core
+from .ensembles import (
+    InnovationModes,
+    anomalies,
+    check_observed,
+    inflate,
+    innovation_modes,
+    innovation_statistics,
+    rotate,
+    sqrt_core,
+    transformed,
+    with_variance_factor,
+)
 from .models import Step
 from .observations import Observation
-
-__all__ = [
-    "EnKF", "EnKFN", "ETKF", "Ensemble", "Filter", "FilterDivergence",
-    "additive_noise", "enkf_n_update", "enkf_update", "etkf_update", "finite_size_zeta", "sqrt_core",
-]  # fmt: skip
 
 
 class FilterDivergence(RuntimeError):
     """The filter left the finite numbers; ``partial`` is the result up to the time before."""
 
     partial = None
-
-
-class InnovationModes(NamedTuple):
-    """Ensemble and innovation in the basis in which an analysis is diagonal (symbols: the module's docstring)."""
-
-    x: Tensor  # (..., 1, Nx)
-    X: Tensor  # (..., Ne, Nx)
-    U: Tensor  # (..., Ne, r)
-    s2: Tensor  # (..., r)
-    g: Tensor  # (..., r)
-    delta2: Tensor  # (...,) squared length of delta
-
-
-def innovation_modes(E: Tensor, HE: Tensor, y: Tensor, R: Tensor) -> InnovationModes:
-    """Normalise the observed anomalies and the innovation by R^(-1/2) and decompose them."""
-    x, X = anomalies(E)
-    hx, Y = anomalies(HE)
-    scale = R.rsqrt()
-    Y = Y * scale  # (..., Ne, Ny)
-    delta = (y - hx.squeeze(-2)) * scale  # (..., Ny)
-    U, s2 = modes(Y)
-    g = (U.mT @ (Y @ delta.unsqueeze(-1))).squeeze(-1)
-    return InnovationModes(x, X, U, s2, g, torch.linalg.vecdot(delta, delta))
-
-
-def innovation_statistics(m: InnovationModes, R: Tensor) -> dict[str, Tensor]:
-    r"""How likely the innovation is under the forecast ensemble, :math:`d \sim N(0, HPH^T + R)`.
-
-    Returns
-    -------
-    ``chi2`` : :math:`d^T (HPH^T + R)^{-1} d / N_y`, one on average if the spread is right;
-    ``log_likelihood`` : of the observations given the past; its sum over time compares tunings.
-    """
-    N, n_values = m.X.shape[-2] - 1.0, R.shape[-1]
-    total = m.s2 + N  # HPH^T + R has the eigenvalues total / N on the modes and 1 elsewhere
-    chi2 = m.delta2 - (m.g * m.g / total).sum(-1)
-    log_det = total.log().sum(-1) - m.s2.shape[-1] * math.log(N) + R.log().sum()
-    return {
-        "chi2": chi2 / n_values,
-        "log_likelihood": -0.5 * (chi2 + log_det + n_values * math.log(2 * math.pi)),
-    }
-
-
-def with_variance_factor(m: InnovationModes, factor: Tensor) -> InnovationModes:
-    """The same after multiplying the variance of the ensemble by ``factor (...,)``."""
-    root = factor.sqrt().unsqueeze(-1)
-    return m._replace(X=root.unsqueeze(-1) * m.X, s2=factor.unsqueeze(-1) * m.s2, g=root * m.g)
-
-
-def transformed(m: InnovationModes, w: Tensor, T: Tensor, rest: Tensor | float = 0.0) -> Tensor:
-    """``x + (U w)^T X + (rest I + U T U^T) X``: an analysis given in the basis U.
-
-    Parameters
-    ----------
-    w : (..., r) weights; T : (..., r, r); rest : (..., 1, 1), what happens to the directions outside U
-    """
-    Z = m.U.mT @ m.X  # (..., r, Nx)
-    return m.x + rest * m.X + (m.U @ T + w.unsqueeze(-2)) @ Z
 
 
 def enkf_update(E: Tensor, HE: Tensor, y: Tensor, R: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -110,6 +58,7 @@ def enkf_update(E: Tensor, HE: Tensor, y: Tensor, R: Tensor, *, generator: torch
     ``E_a = E + (delta_i + eps_i) (Y^T Y + N I)^-1 Y^T X`` for every member i with its own innovation
     ``delta_i`` and a centred draw ``eps_i ~ N(0, I)``, all in units of the error; solved, never inverted.
     """
+    check_observed(E, HE, y, R)
     _, X = anomalies(E)
     _, Y = anomalies(HE)
     Y = Y * R.rsqrt()
@@ -160,9 +109,10 @@ def finite_size_zeta(s2: Tensor, g: Tensor, n_members: int) -> Tensor:
 
     .. math:: D(\zeta) = \delta^T (I + Y^T Y / \zeta)^{-1} \delta + \epsilon \zeta + (N_e + 1) \ln (N_e / \zeta) - N_e
 
-    with :math:`\epsilon = 1 + 1/N_e` (Bocquet & Sakov 2012, doi 10.5194/npg-19-383-2012). In the modes
-    of Y the first term is, up to a constant, :math:`-\sum_m g_m^2 / (s_m^2 + \zeta)`. The cost may have several minima: a logarithmic
-    grid finds the lowest, a Newton step polishes it, for all experiments of a batch at once.
+    with :math:`\epsilon = 1 + 1/N_e` (Bocquet & Sakov 2012, doi 10.5194/npg-19-383-2012).
+    In the modes of Y the first term is, up to a constant, :math:`-\sum_m g_m^2 / (s_m^2 + \zeta)`.
+    The cost may have several minima: a logarithmic grid finds the lowest, a Newton step polishes
+    it, for all experiments of a batch at once.
     """
     grid, static_cost = zeta_grid(n_members, g.dtype, g.device)  # (G, 1), (G,)
     cost = static_cost - ((g * g).unsqueeze(-2) / (s2.unsqueeze(-2) + grid)).sum(-1)  # (..., G)
@@ -241,12 +191,14 @@ class EnsembleFilter:
     inflation : factor of the analysis anomalies, 1 for none; may be a tensor, one per experiment
     model_error_std : sigma_q per step, in units of the state; may be a tensor, one per experiment
     model_error : how it enters the ensemble: :func:`sqrt_core` or :func:`additive_noise`
+    rotation : rotate the analysis ensemble at random, :func:`rotate`; for small ensembles
     """
 
     size: int = 40
     inflation: float | Tensor = 1.0
     model_error_std: float | Tensor = 0.0
     model_error: Callable[..., Tensor] = sqrt_core
+    rotation: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 2:
@@ -257,13 +209,21 @@ class EnsembleFilter:
                 raise ValueError(f"{name} = {getattr(self, name)}: expected finite numbers, {smallest}.")
 
     def start(self, sample: Tensor, generator: torch.Generator | None = None) -> Ensemble:
-        """The first ``size`` members of the sample (..., M, Nx)."""
+        """The first ``size`` members of the sample (..., M, Nx), once for each tuning."""
         if sample.ndim < 2 or sample.shape[-2] < self.size:
             raise ValueError(
                 f"start has shape {tuple(sample.shape)}: expected (..., M, Nx) with at least "
                 f"size = {self.size} states, for example spin_up(model, (40,), generator=...)."
             )
-        return Ensemble(sample[..., : self.size, :])
+        tunings = [torch.as_tensor(value).shape for value in (self.inflation, self.model_error_std)]
+        try:
+            batch = torch.broadcast_shapes(sample.shape[:-2], *tunings)
+        except RuntimeError:
+            raise ValueError(
+                f"inflation and model_error_std have shapes {[tuple(t) for t in tunings]} but the experiments "
+                f"{tuple(sample.shape[:-2])}: expected an axis for each, e.g. experiments (S, 1)."
+            ) from None
+        return Ensemble(sample[..., : self.size, :].expand(*batch, -1, -1))
 
     def forecast(self, state: Ensemble, step: Step, generator: torch.Generator | None = None) -> Ensemble:
         """Every member one step on, then model error."""
@@ -272,9 +232,11 @@ class EnsembleFilter:
             E = self.model_error(E, self.model_error_std, generator)
         return replace(state, E=E)
 
-    def inflated(self, E: Tensor) -> Tensor:
-        """E with the anomalies inflated, untouched if ``inflation`` is 1."""
-        return E if isinstance(self.inflation, (int, float)) and self.inflation == 1 else inflate(E, self.inflation)
+    def finished(self, E: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The analysis ensemble inflated and rotated, where asked for."""
+        if torch.is_tensor(self.inflation) or self.inflation != 1:
+            E = inflate(E, self.inflation)
+        return rotate(E, generator) if self.rotation else E
 
 
 @dataclass(frozen=True)
@@ -285,21 +247,18 @@ class EnKF(EnsembleFilter):
         self, state: Ensemble, obs: Observation, generator: torch.Generator | None = None
     ) -> tuple[Ensemble, dict]:
         E = enkf_update(state.E, obs.H(state.E), obs.y, obs.R, generator=generator)
-        return Ensemble(self.inflated(E)), {}
+        return Ensemble(self.finished(E, generator)), {}
 
 
 @dataclass(frozen=True)
 class ETKF(EnsembleFilter):
-    """Ensemble transform Kalman filter: :func:`etkf_update`, with a random rotation if ``rotation``."""
-
-    rotation: bool = False
+    """Ensemble transform Kalman filter: :func:`etkf_update`."""
 
     def analyse(
         self, state: Ensemble, obs: Observation, generator: torch.Generator | None = None
     ) -> tuple[Ensemble, dict]:
         E, statistics = etkf_update(state.E, obs.H(state.E), obs.y, obs.R)
-        E = self.inflated(E)
-        return Ensemble(rotate(E, generator) if self.rotation else E), statistics
+        return Ensemble(self.finished(E, generator)), statistics
 
 
 @dataclass(frozen=True)
@@ -328,6 +287,13 @@ class EnKFN(EnsembleFilter):
     beta_min: float = 1.0
     beta_in_update: bool = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 < self.nu <= self.nu_max:
+            raise ValueError(f"nu = {self.nu}, nu_max = {self.nu_max}: expected 1 < nu <= nu_max.")
+        if not self.beta_min > 0:
+            raise ValueError(f"beta_min = {self.beta_min}: expected a positive factor.")
+
     def start(self, sample: Tensor, generator: torch.Generator | None = None) -> AdaptiveEnsemble:
         E = super().start(sample, generator).E
         return AdaptiveEnsemble(E, beta=torch.ones(E.shape[:-2], dtype=E.dtype, device=E.device), nu=self.nu)
@@ -347,4 +313,4 @@ class EnKFN(EnsembleFilter):
             statistics["beta"] = factor
         zeta = finite_size_zeta(prior.s2, prior.g, self.size)
         E = finite_size_analysis(prior if self.beta_in_update else m, zeta)
-        return AdaptiveEnsemble(self.inflated(E), beta, nu), statistics | {"zeta": zeta}
+        return AdaptiveEnsemble(self.finished(E, generator), beta, nu), statistics | {"zeta": zeta}

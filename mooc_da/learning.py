@@ -121,7 +121,8 @@ def fit(
     """Train a network, or a batch of networks, in place, and leave each with its best validated weights.
 
     Adam (Kingma & Ba 2015) with a one-cycle learning rate (Smith & Topin 2019): up to
-    ``learning_rate`` in the first third, then down to nothing, which gets to the same loss in a fraction of the epochs of a constant rate.
+    ``learning_rate`` in the first third, then down to nothing, which gets to the same loss in a
+    fraction of the epochs of a constant rate.
 
     Parameters
     ----------
@@ -139,13 +140,11 @@ def fit(
     FloatingPointError
         if the loss becomes NaN; the network then holds its best weights so far
     """
+    for name, number in {"epochs": epochs, "batch_size": batch_size}.items():
+        if number < 1:
+            raise ValueError(f"{name} = {number}: expected at least 1.")
     for name, (x, t) in {"training": training, "validation": validation}.items():
-        if x.shape[-2] == 0 or x.shape[-2] != t.shape[-2]:
-            raise ValueError(
-                f"{name} has {x.shape[-2]} inputs and {t.shape[-2]} targets: expected the same number, at least one."
-            )
-        if not (torch.isfinite(x).all() and torch.isfinite(t).all()):
-            raise ValueError(f"{name} contains NaN or infinite values: did the filter diverge? Cut those times out.")
+        check_pairs(name, x, t, network.form["batch"])
     if rescale:
         network.scale_to(*training)
     dtype = network.x_mean.dtype
@@ -200,3 +199,19 @@ def fit(
             f"use a smaller learning_rate than {learning_rate}. The network holds its best weights so far."
         )
     return History(*(torch.stack(c) for c in zip(*curves, strict=True)), best["epoch"])
+
+
+def check_pairs(name: str, x: Tensor, t: Tensor, batch: tuple[int, ...]) -> None:
+    """Raise ValueError unless the pairs are finite and of the shapes that a batch of networks learns from."""
+    if x.ndim != len(batch) + 2 or x.shape[: len(batch)] != batch:
+        raise ValueError(
+            f"{name} inputs have shape {tuple(x.shape)}: expected {(*batch, 'K', 'Nx')} for these networks."
+        )
+    if x.shape[-2] == 0 or x.shape[-2] != t.shape[-2]:
+        raise ValueError(
+            f"{name} has {x.shape[-2]} inputs and {t.shape[-2]} targets: expected the same number, at least one."
+        )
+    if t.shape[:-1] != x.shape[:-1] or t.shape[-1] % x.shape[-1]:
+        raise ValueError(f"{name} has inputs {tuple(x.shape)} and targets {tuple(t.shape)}: expected the same grid.")
+    if not (torch.isfinite(x).all() and torch.isfinite(t).all()):
+        raise ValueError(f"{name} contains NaN or infinite values: did the filter diverge? Cut those times out.")

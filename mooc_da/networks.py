@@ -160,6 +160,13 @@ class CubicRidge(nn.Module):
 
     def __init__(self, inputs: Tensor, targets: Tensor, ridge: float = 1e-3, reach: int = 3) -> None:
         super().__init__()
+        if inputs.shape != targets.shape or inputs.dtype != targets.dtype:
+            raise ValueError(
+                f"inputs {tuple(inputs.shape)} {inputs.dtype} and targets {tuple(targets.shape)} {targets.dtype}: "
+                "expected the same shape and dtype."
+            )
+        if not (torch.isfinite(inputs).all() and torch.isfinite(targets).all()):
+            raise ValueError("inputs, targets: NaN or infinite values; did the filter diverge? Cut those times out.")
         if not ridge > 0:
             raise ValueError(f"ridge = {ridge}: expected a positive penalty, without it the fit may be singular.")
         self.reach = reach

@@ -123,6 +123,8 @@ def observe(truth: Tensor, network: Network, std: float, *, generator: torch.Gen
     network : what is observed when; the same number of values at every time
     std : standard deviation of the error, in units of the state
     """
+    if truth.ndim < 2:
+        raise ValueError(f"truth has shape {tuple(truth.shape)}: expected (..., K, Nx), time before space.")
     if not std > 0:
         raise ValueError(f"std = {std}: expected a positive standard deviation.")
     seen = [network(k)(truth[..., k, :]) for k in range(truth.shape[-2])]

@@ -170,26 +170,6 @@ def skill(
     return ax
 
 
-def tuning(
-    values: Sequence[float],
-    scores: Mapping[str, Tensor],
-    *,
-    ax: Axes | None = None,
-    xlabel: str = "",
-    ylabel: str = "",
-    title: str = "",
-) -> Axes:
-    """Scores (S, T) over the T values of a tuning parameter, one tick each."""
-    ax = axes_or_new(ax)
-    places = range(len(values))
-    for name, score in scores.items():
-        banded(places, score, name, ax=ax)
-    ax.set_xticks(places, [f"{v:g}" for v in values])
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    ax.legend()
-    return ax
-
-
 def ranks(frequencies: Tensor, *, ax: Axes | None = None, title: str = "") -> Axes:
     """A rank histogram, (Ne + 1,), with the line of a reliable ensemble."""
     ax = axes_or_new(ax, figsize=(8.0, 3.6))
@@ -270,25 +250,21 @@ def joint_density(
     return ax
 
 
-def spectra(powers: Mapping[str, Tensor], *, ax: Axes | None = None, title: str = "") -> Axes:
-    """Power by wavenumber, each (S, n) or (n,), on a logarithmic scale."""
+def by_rank(
+    curves: Mapping[str, Tensor],
+    *,
+    ax: Axes | None = None,
+    xlabel: str = "",
+    ylabel: str = "",
+    yscale: str = "linear",
+    title: str = "",
+) -> Axes:
+    """Values numbered from one (Lyapunov exponents, power by wavenumber), each (S, n) or (n,)."""
     ax = axes_or_new(ax)
-    for name, power in powers.items():
-        power = np.atleast_2d(np.asarray(power))[:, 1:]
-        banded(np.arange(1, power.shape[-1] + 1), power, name, ax=ax)
-    ax.set(xlabel="wavenumber", ylabel="power", yscale="log", title=title)
-    ax.legend()
-    return ax
-
-
-def exponents(spectra: Mapping[str, Tensor], *, ax: Axes | None = None, title: str = "") -> Axes:
-    """Lyapunov exponents, each (S, n) or (n,), by their rank."""
-    ax = axes_or_new(ax)
-    for name, values in spectra.items():
+    for name, values in curves.items():
         values = np.atleast_2d(np.asarray(values))
         banded(np.arange(1, values.shape[-1] + 1), values, name, ax=ax)
-    ax.axhline(0.0, color="0.6", linewidth=1, zorder=0)
-    ax.set(xlabel="rank", ylabel=r"$\lambda_i$ (per MTU)", title=title)
+    ax.set(xlabel=xlabel, ylabel=ylabel, yscale=yscale, title=title)
     ax.legend()
     return ax
 

@@ -30,7 +30,8 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         digits = 1 if abs(self.mean) >= 10 else 2 if abs(self.mean) >= 1 else 3
-        return f"{self.mean:.{digits}f} ± {self.std:.{digits}f}"
+        spread = "" if self.std != self.std else f" ± {self.std:.{digits}f}"  # NaN for a single experiment
+        return f"{self.mean:.{digits}f}{spread}"
 
 
 def over_seeds(values: Tensor) -> Estimate:
@@ -49,6 +50,10 @@ def crps(E: Tensor, truth: Tensor) -> Tensor:
     ----------
     E : (..., Ne, Nx); truth : (..., Nx)
     """
+    if E.ndim < 2 or E.shape[-1] != truth.shape[-1] or E.shape[-2] < 2:
+        raise ValueError(
+            f"E {tuple(E.shape)} and truth {tuple(truth.shape)}: expected (..., Ne, Nx) and (..., Nx), Ne > 1."
+        )
     n_members = E.shape[-2]
     ordered = E.sort(-2).values
     weights = 2.0 * torch.arange(1, n_members + 1, dtype=E.dtype, device=E.device) - n_members - 1
@@ -70,15 +75,6 @@ def rank_histogram(E: Tensor, truth: Tensor) -> Tensor:
     """
     ranks = (E < truth.unsqueeze(-2)).sum(-2).flatten()
     return torch.bincount(ranks, minlength=E.shape[-2] + 1).to(E.dtype) / len(ranks)
-
-
-def innovation_chi2(chi2: Tensor, n_values: int) -> tuple[Tensor, Tensor]:
-    """Mean of d^T (HPH^T + R)^-1 d / Ny over the times (..., K), and its error if they were independent.
-
-    One if spread and observation error together explain the innovations; above, the filter is over-confident.
-    """
-    error = (2.0 / (n_values * chi2.shape[-1])) ** 0.5
-    return chi2.mean(-1), torch.full_like(chi2[..., 0], error)
 
 
 def forecast_errors(step: Step, truth: Tensor, n_steps: int | None = None, starts: Tensor | None = None) -> Tensor:
@@ -107,10 +103,11 @@ def forecast_errors(step: Step, truth: Tensor, n_steps: int | None = None, start
 
 def skill_horizon(errors: Tensor, threshold: float, dt: float) -> Tensor:
     """Lead, MTU, at which the RMSE by lead (..., T + 1) first passes the threshold, (...,); NaN if it never does."""
-    above = errors > threshold
+    above = ~(errors <= threshold)  # a forecast that is no longer finite is lost too
     k = above.to(torch.int8).argmax(-1, keepdim=True)
     before, after = (errors.gather(-1, (k - i).clamp(min=0)) for i in (1, 0))
-    lead = (k - (after - threshold) / (after - before)).clamp(min=0).squeeze(-1) * dt
+    part = torch.where(after.isfinite(), (after - threshold) / (after - before), 0.0)
+    lead = (k - part).clamp(min=0).squeeze(-1) * dt
     return torch.where(above.any(-1), lead, torch.nan)
 
 

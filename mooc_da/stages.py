@@ -121,7 +121,7 @@ def tune_model_error(
     few = replace(cfg, n_seeds=min(n_seeds, cfg.n_seeds))
     seen = observations(cfg)[cfg.n_assimilated - n_times : cfg.n_assimilated].to(device)
     seen = replace(seen, y=seen.y[: few.n_seeds, None])  # (n_seeds, 1, K, Ny)
-    start = climatological_ensemble(few).to(device).unsqueeze(1).expand(-1, len(variances), -1, -1)
+    start = climatological_ensemble(few).to(device).unsqueeze(1)  # the filter repeats it for every candidate
     filter_ = enkf(cfg, torch.tensor(list(variances), dtype=torch.float64, device=device))
     result = cycle(filter_, step, seen, start)
     likelihood = result.diagnostics["log_likelihood"][..., n_times // 3 :].mean(-1)
@@ -201,6 +201,15 @@ def train(cfg: Experiment, network: CorrectionCNN, training: Pairs, validation: 
     )
 
 
+def ship(cfg: Experiment | None = None) -> None:
+    """Train the networks of the default experiment anew and keep them with the package; when a default changes."""
+    cfg = cfg or Experiment()
+    for old in SHIPPED.glob("*.pt"):
+        old.unlink()
+    for source in ("analysis", "truth"):
+        store(correction(cfg, source).state_dict(), SHIPPED / file_name(f"correction-{source}", cfg))
+
+
 _memory: dict[tuple[str, str], dict] = {}  # the stages of this session
 
 
@@ -208,25 +217,27 @@ def cached(stage: str, cfg: Experiment, compute: Callable[[], dict], device: str
     """The tensors of a stage, from memory, the shipped files, the cache folder or else ``compute``."""
     name, folder = file_name(stage, cfg), cache_folder()
     if (name, device) not in _memory:
-        _memory[name, device] = read(name, [] if folder is None else [SHIPPED, folder], device) or compute()
-        if folder is not None and not any((place / name).exists() for place in (SHIPPED, folder)):
-            store(_memory[name, device], folder / name)
+        values = read(name, [] if folder is None else [SHIPPED, folder], device)
+        if values is None:
+            values = compute()
+            if folder is not None:
+                store(values, folder / name)
+        _memory[name, device] = values
     return _memory[name, device]
 
 
 def read(name: str, folders: Sequence[Path], device: str) -> dict | None:
-    """The file of that name in the first folder that has it; None if there is none that is sound."""
-    for folder in folders:
+    """The tensors of the file of that name in the first folder that has it; None if there is none that is sound."""
+    for path in (folder / name for folder in folders):
         try:
-            return torch.load(folder / name, weights_only=True, map_location=device)
-        except FileNotFoundError:
+            saved = torch.load(path, weights_only=True, map_location=device)
+            if saved["name"] != name:
+                raise ValueError("of another configuration")
+            return saved["values"]
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except Exception as error:  # a damaged file fails in many ways, and all have one remedy
-            warnings.warn(
-                f"{folder / name} is damaged ({type(error).__name__}): recomputing it.",
-                stacklevel=4,
-            )
-            (folder / name).unlink(missing_ok=True)
+            warnings.warn(f"{path} is damaged ({type(error).__name__}): recomputing it.", stacklevel=4)
     return None
 
 
@@ -247,7 +258,7 @@ def store(values: dict, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-            torch.save(values, part)
+            torch.save({"name": path.name, "values": values}, part)
         os.replace(part.name, path)
     except OSError as error:
         warnings.warn(

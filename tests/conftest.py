@@ -16,7 +16,8 @@ from mooc_da.config import Experiment
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("filterwarnings", "ignore:.torch.jit.*is deprecated:DeprecationWarning")  # torch.func.jvp warns of itself
+    # torch.func.jvp warns of torch itself
+    config.addinivalue_line("filterwarnings", "ignore:.torch.jit.*is deprecated:DeprecationWarning")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,5 +62,13 @@ def unmodified() -> Callable[..., AbstractContextManager[None]]:
 def small() -> Experiment:
     """The experiment of the course in two or three seconds."""
     return replace(
-        Experiment().fast(), n_truth=1_500, n_assimilated=1_000, burn_in=200, n_test=300, test_burn_in=100, epochs=15, n_starts=20, n_forecast=40
+        Experiment().fast(),
+        n_truth=1_500,
+        n_assimilated=1_000,
+        burn_in=200,
+        n_test=300,
+        test_burn_in=100,
+        epochs=15,
+        n_starts=20,
+        n_forecast=40,
     )

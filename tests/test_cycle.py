@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from mooc_da.cycle import CycleResult, cycle
 from mooc_da.filters import ETKF, EnKF, EnKFN, FilterDivergence
-from mooc_da.learning import CorrectionCNN, HybridModel
 from mooc_da.models import Lorenz96, spin_up, trajectory
+from mooc_da.networks import CorrectionCNN, HybridModel
 from mooc_da.observations import Observations, checkerboard, every, everywhere, observe
 
 MODEL = Lorenz96()
@@ -110,7 +110,10 @@ def test_one_run_of_observations_serves_a_batch_of_tunings(twin):
     y, E = observations.y[0], start[0]
     inflations = (1.0, 1.1, 1.2)
     batch = cycle(
-        ETKF(12, inflation=torch.tensor(inflations, dtype=torch.float64)), MODEL, Observations(y, checkerboard, observations.R), E.expand(3, 12, 40)
+        ETKF(12, inflation=torch.tensor(inflations, dtype=torch.float64)),
+        MODEL,
+        Observations(y, checkerboard, observations.R),
+        E.expand(3, 12, 40),
     )
     for s, inflation in enumerate(inflations):
         alone = cycle(ETKF(12, inflation=inflation), MODEL, Observations(y, checkerboard, observations.R), E)
@@ -120,7 +123,10 @@ def test_one_run_of_observations_serves_a_batch_of_tunings(twin):
 @pytest.mark.parametrize("method", (EnKF(12), ETKF(12, rotation=True)), ids=("EnKF", "ETKF"))
 def test_the_same_generator_gives_the_same_run_and_another_does_not(method, twin):
     _, observations, start = twin
-    first, again, other = (cycle(method, MODEL, observations, start, generator=torch.Generator().manual_seed(s)).analysis for s in (1, 1, 2))
+    first, again, other = (
+        cycle(method, MODEL, observations, start, generator=torch.Generator().manual_seed(s)).analysis
+        for s in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -130,7 +136,12 @@ def test_the_number_of_threads_and_the_gradient_mode_survive_also_an_error(twin)
     torch.set_num_threads(2)
     try:
         seen = []
-        cycle(ETKF(12), lambda x: (seen.append((torch.get_num_threads(), torch.is_grad_enabled())), MODEL(x))[1], observations, start)
+        cycle(
+            ETKF(12),
+            lambda x: (seen.append((torch.get_num_threads(), torch.is_grad_enabled())), MODEL(x))[1],
+            observations,
+            start,
+        )
         assert set(seen) == {(1, False)}
         assert torch.get_num_threads() == 2
         with pytest.raises(FilterDivergence):
@@ -157,7 +168,9 @@ def fitting(**changes):
     return {
         "method": ETKF(5),
         "step": MODEL,
-        "observations": Observations(torch.zeros(3, 20, dtype=torch.float64), checkerboard, torch.ones(20, dtype=torch.float64)),
+        "observations": Observations(
+            torch.zeros(3, 20, dtype=torch.float64), checkerboard, torch.ones(20, dtype=torch.float64)
+        ),
         "start": spin_up(MODEL, (5,), generator=torch.Generator().manual_seed(1), n_steps=10),
     } | changes
 
@@ -175,7 +188,10 @@ TWO = Observations(OBSERVATIONS.y.expand(2, 3, 20), checkerboard, OBSERVATIONS.R
         ({"start": START.float()}, r"start is torch.float32 but the observations are torch.float64.*\.to\("),
         ({"start": START * math.nan}, "start.*NaN or infinite"),
         ({"start": START[:, :30]}, "30 points gives 15 values, but 20 are observed"),
-        ({"start": START.expand(3, 5, 40), "observations": TWO}, r"start has experiments \(3,\) but the observations \(2,\)"),
+        (
+            {"start": START.expand(3, 5, 40), "observations": TWO},
+            r"start has experiments \(3,\) but the observations \(2,\)",
+        ),
         ({"step": lambda x: x[..., :20]}, r"step maps a state of shape \(40,\) to \(20,\)"),
         ({"step": HybridModel(MODEL, CorrectionCNN())}, r"training mode: call step.eval\(\)"),
     ),

@@ -68,7 +68,9 @@ def test_a_sampled_model_error_has_the_covariance_asked_for_and_no_mean(randn, g
     E = torch.zeros(n_members, 4, dtype=torch.float64)
     noisy = additive_noise(E, std, generator)
     assert_close(noisy.mean(-2), E.mean(-2))
-    assert_close(covariance(noisy), std**2 * torch.eye(4, dtype=torch.float64), atol=4 * std**2 * (2 / n_members) ** 0.5, rtol=0)
+    assert_close(
+        covariance(noisy), std**2 * torch.eye(4, dtype=torch.float64), atol=4 * std**2 * (2 / n_members) ** 0.5, rtol=0
+    )
 
 
 @SHAPES

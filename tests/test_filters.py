@@ -22,7 +22,9 @@ from mooc_da.filters import (
 from mooc_da.observations import Observation, Pick
 
 SIZES = pytest.mark.parametrize(("n_members", "n_values"), ((9, 4), (5, 9), (9, 9)), ids=("Ne>Ny", "Ne<Ny", "Ne=Ny"))
-FILTERS = pytest.mark.parametrize("method", (EnKF(6), ETKF(6), EnKFN(6), EnKFN(6, adaptive=False)), ids=("EnKF", "ETKF", "EnKFN", "EnKFN plain"))
+FILTERS = pytest.mark.parametrize(
+    "method", (EnKF(6), ETKF(6), EnKFN(6), EnKFN(6, adaptive=False)), ids=("EnKF", "ETKF", "EnKFN", "EnKFN plain")
+)
 
 
 @pytest.fixture
@@ -200,6 +202,15 @@ def test_innovation_statistics_are_those_of_the_dense_gaussian(update, n_members
     assert_close(statistics["chi2"], d @ torch.linalg.solve(S, d) / n_values)
 
 
+def test_innovations_that_the_spread_explains_have_chi2_one(problem, randn):
+    n, n_values = 4000, 4
+    E, HE, _, R, _ = problem(9, n_values)
+    S = torch.cov(HE.T) + torch.diag(R)
+    y = HE.mean(0) + randn(n, n_values) @ torch.linalg.cholesky(S).T
+    _, statistics = etkf_update(E.expand(n, 9, 7), HE.expand(n, 9, n_values), y, R)
+    assert abs(float(statistics["chi2"].mean()) - 1) < 4 * (2 / (n * n_values)) ** 0.5
+
+
 @pytest.mark.parametrize("model_error", (sqrt_core, additive_noise))
 def test_a_forecast_is_the_step_and_then_model_error(model_error, randn):
     E = randn(6, 7)
@@ -214,19 +225,16 @@ def test_a_batch_of_experiments_is_a_loop_and_no_argument_changes(method, randn,
     E, y, R = randn(3, 6, 8), randn(3, 4), torch.full((4,), 0.5, dtype=torch.float64)
     H = Pick(0, 2)
 
-    def analyse(E, y):  # the same draws for every experiment
-        return method.analyse(method.start(E), Observation(y, H, R), None if not isinstance(method, EnKF) else torch.Generator().manual_seed(1))
+    def analyse(E, y):
+        state, diagnostics = method.analyse(method.start(E), Observation(y, H, R), torch.Generator().manual_seed(1))
+        drawn = isinstance(method, EnKF)  # draws differ along a batch, but being centred they leave the mean alone
+        return state.E.mean(-2) if drawn else state.E, diagnostics
 
-    if isinstance(method, EnKF):  # draws differ along the batch: compare the means, which do not depend on them
-        with unmodified(E, y, R):
-            batch = analyse(E, y)[0].E.mean(-2)
-        assert_close(batch, torch.stack([analyse(*one)[0].E.mean(-2) for one in zip(E, y, strict=True)]))
-        return
     with unmodified(E, y, R):
-        state, diagnostics = analyse(E, y)
+        batch, diagnostics = analyse(E, y)
     for s in range(3):
         alone, alone_diagnostics = analyse(E[s], y[s])
-        assert_close(state.E[s], alone.E)
+        assert_close(batch[s], alone)
         for name, value in alone_diagnostics.items():
             assert_close(diagnostics[name][s], value)
 
@@ -246,7 +254,16 @@ def test_tunings_of_a_batch_are_separate_experiments(method, randn):
 
 @pytest.mark.parametrize("method", (EnKF, ETKF, EnKFN))
 @pytest.mark.parametrize(
-    "tuning", ({"size": 1}, {"size": 0}, {"inflation": 0.0}, {"inflation": -1.0}, {"inflation": float("nan")}, {"model_error_std": -0.1}), ids=str
+    "tuning",
+    (
+        {"size": 1},
+        {"size": 0},
+        {"inflation": 0.0},
+        {"inflation": -1.0},
+        {"inflation": float("nan")},
+        {"model_error_std": -0.1},
+    ),
+    ids=str,
 )
 def test_a_tuning_that_makes_no_sense_is_refused_by_name(method, tuning):
     (name, value), *_ = tuning.items()

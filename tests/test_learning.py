@@ -9,19 +9,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from mooc_da import stages
-from mooc_da.learning import (
-    CorrectionCNN,
-    CubicRidge,
-    HybridModel,
-    TendencyHybrid,
-    fit,
-    one_step_loss,
-    rollout_loss,
-    rollout_pairs,
-    split_in_time,
-    training_pairs,
-)
+from mooc_da.learning import fit, one_step_loss, rollout_loss, rollout_pairs, split_in_time, training_pairs
 from mooc_da.models import Lorenz96, spin_up, trajectory
+from mooc_da.networks import CorrectionCNN, CubicRidge, HybridModel, TendencyHybrid
 
 MODEL = Lorenz96()
 TINY = {"channels": (4,), "widths": (3, 1)}
@@ -96,7 +86,7 @@ def test_the_network_of_the_course_has_4781_parameters():
 
 def test_the_network_is_a_periodic_convolution_as_torch_computes_it(randn):
     network = CorrectionCNN().eval()
-    x, z = randn(5, 40), None
+    x = randn(5, 40)
     z = x.float().unsqueeze(1)
     for layer, width in zip(network.layers, network.form["widths"], strict=True):
         n_out, n_in = layer.bias.shape[0], layer.weight.shape[1] // width
@@ -240,7 +230,9 @@ def test_training_lowers_the_loss_and_keeps_the_best_weights(data):
     training, validation = (tuple(p.expand(2, *p.shape) for p in part) for part in data)
     network.scale_to(*training)
     before = one_step_loss(network, *validation)
-    history = fit(network, training, validation, epochs=12, learning_rate=0.05, generator=torch.Generator().manual_seed(1))
+    history = fit(
+        network, training, validation, epochs=12, learning_rate=0.05, generator=torch.Generator().manual_seed(1)
+    )
     assert history.training.shape == history.validation.shape == (12, 2)
     assert (history.best_validation < 0.5 * before).all()
     assert not network.training

@@ -15,7 +15,9 @@ RESULTS = (
 
 
 def command(*arguments):
-    return subprocess.run([sys.executable, "-m", "mooc_da", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "mooc_da", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ RINGS = pytest.mark.parametrize("model", (Lorenz96(), CubicLorenz96()), ids=lamb
 
 
 def within_sampling_error(runs, expected, *, rounding):
-    """Does the mean of independent runs agree with a value printed to ``rounding``? Also demands that the runs can tell."""
+    """Does the mean of independent runs agree with a value known to ``rounding``? Demands that the runs can tell."""
     error = float(runs.std() / len(runs) ** 0.5)
     assert error < 0.03 * max(abs(expected), 1.0), f"too few runs to judge: standard error {error:.3f}"
     return abs(float(runs.mean()) - expected) < 4 * error + rounding
@@ -50,7 +50,9 @@ def test_the_cubic_tendency_is_the_printed_formula_index_by_index(randn):
         + forcing
         for n in range(n_sites)
     ]
-    assert_close(CubicLorenz96(forcing, cubic=nu, friction=friction).tendency(state), torch.tensor(expected, dtype=torch.float64))
+    assert_close(
+        CubicLorenz96(forcing, cubic=nu, friction=friction).tendency(state), torch.tensor(expected, dtype=torch.float64)
+    )
 
 
 def test_the_true_model_without_its_additions_is_lorenz96(randn):
@@ -107,7 +109,7 @@ def test_lyapunov_exponents_of_lorenz96_are_the_known_ones():
     assert within_sampling_error(exponents[:, 0], 1.69, rounding=0.01)
     assert within_sampling_error(kaplan_yorke_dimension(exponents), 27.1, rounding=0.05)
     assert within_sampling_error(exponents.clamp(min=0).sum(-1), 10.2, rounding=0.05)  # entropy
-    assert_close(exponents.sum(-1), torch.full((8,), -40.0, dtype=torch.float64), atol=0.05, rtol=0)  # RK4 changes it a little
+    assert_close(exponents.sum(-1), torch.full((8,), -40.0, dtype=torch.float64), atol=0.05, rtol=0)
     assert (exponents.mean(0) > 0.01).sum() == 13
 
 
