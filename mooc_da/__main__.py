@@ -29,7 +29,6 @@ from . import (
     skill_horizon,
     stages,
 )
-from .learning import one_step_loss
 
 # What each result should be near, with the spread over seeds where known; see README.
 TARGETS = {
@@ -84,8 +83,8 @@ def run(cfg: Experiment, device: str) -> tuple[dict, dict, dict]:
         results["zeta"] = result.diagnostics["zeta"].mean(-1)
     with timed("learning from analyses"):
         network = stages.correction(cfg, device=device, progress="network from analyses")
-        validation = stages.pairs(cfg, device=device)[1]
-        results["val_mse"] = one_step_loss(network, *validation)
+        states, targets = stages.pairs(cfg, device=device)[1]
+        results["val_mse"] = (network(states) - targets).square().mean((-2, -1)) / targets.square().mean((-2, -1))
         states, model_error = stages.pairs(cfg, "truth", device=device)[1]
         results["rmse_vs_true_error"] = (network(states) - model_error).square().mean((-2, -1)).sqrt()
     with timed("learning from the truth"):
@@ -109,18 +108,13 @@ def run(cfg: Experiment, device: str) -> tuple[dict, dict, dict]:
     with timed("EnKF with hybrid and perfect models"):
         times, test = stages.test_times(cfg), stages.test_truth(cfg).to(device)
         n_times = min(600, cfg.n_assimilated)
-        models = {
-            "hybrid": hybrids["hybrid"],
-            "hybrid_truth": hybrids["hybrid from truth"],
-            "perfect": nature,
-        }
-        for name, step in models.items():
-            first = (
-                HybridModel(physical, step.correction.select(slice(0, 1))) if isinstance(step, HybridModel) else step
-            )
-            chosen[name], _ = stages.tune_model_error(cfg, first, CANDIDATES, n_times=n_times, n_seeds=1, device=device)
+        for name, step in {"hybrid": hybrids["hybrid"], "hybrid_truth": hybrids["hybrid from truth"]}.items():
+            one = HybridModel(physical, step.correction.select(slice(0, 1)))
+            chosen[name], _ = stages.tune_model_error(cfg, one, CANDIDATES, n_times=n_times, n_seeds=1, device=device)
             result = stages.assimilate(cfg, step, chosen[name], times=times, device=device, progress=f"EnKF, {name}")
             results[f"{name}_analysis_rmse"] = rmse(result.analysis[:, cfg.test_burn_in :], test).mean(-1)
+        result = stages.assimilate(cfg, nature, 0.0, times=times, device=device, progress="EnKF, perfect model")
+        results["perfect_analysis_rmse"] = rmse(result.analysis[:, cfg.test_burn_in :], test).mean(-1)
     return results, seconds, {"skill": curves, "threshold": threshold, "chosen": chosen}
 
 
@@ -142,6 +136,8 @@ def save(cfg: Experiment, results: dict, seconds: dict, extras: dict, device: st
 
     matplotlib.use("Agg")
     from . import plots
+
+    plots.set_style()
 
     estimates = {key: {"mean": e.mean, "std": e.std if len(values) > 1 else None, "values": values.tolist()}
                  for key, values in results.items() for e in [over_seeds(values)]}  # fmt: skip

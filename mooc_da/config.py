@@ -31,8 +31,8 @@ class Experiment:
     n_truth: int = 12_000  # 600 MTU of truth in each experiment
     n_assimilated: int = 5_000  # times whose observations may be learnt from
     burn_in: int = 1_000  # first analyses, used neither for scores nor for training
-    test_burn_in: int = 300  # of a filter restarted before the test; it has forgotten its start after 200
-    n_test: int = 1_000  # last times of the truth, scored and never learnt from
+    test_burn_in: int = 200  # of a filter restarted before the test; it has forgotten its start by then
+    n_test: int = 700  # last times of the truth, scored and never learnt from
 
     # Filter
     n_members: int = 40  # more than the 13 unstable directions: no localisation needed
@@ -52,7 +52,7 @@ class Experiment:
 
     # Forecasts
     n_starts: int = 500  # independent states of the true model
-    n_forecast: int = 120  # steps: 6 MTU, where every forecast is lost
+    n_forecast: int = 100  # steps: 5 MTU, where every forecast is nearly lost
 
     # Randomness
     seed: int = 1000

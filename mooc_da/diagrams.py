@@ -97,6 +97,7 @@ def twin_experiment(*, ax: Axes | None = None) -> Axes:
     arrow(ax, (1.5, 0.3), (8.6, 0.3), bend=0.12, shift=(0, -0.62))
     arrow(ax, (6.5, 2.5), (7.8, 2.5), "only here")
     arrow(ax, (9.0, 1.1), (9.0, 2.1))
+    ax.set_ylim(-0.4, 3.3)
     return ax
 
 

@@ -48,7 +48,8 @@ def modes(Y: Tensor) -> tuple[Tensor, Tensor]:
     """
     if Y.shape[-1] < Y.shape[-2]:
         s2, V = torch.linalg.eigh(Y.mT @ Y)
-        return (Y @ V) * pseudo_inverse(s2).sqrt().unsqueeze(-2), s2
+        smallest = torch.finfo(Y.dtype).eps * s2[..., -1:]  # Y @ V is zero below, whatever it is divided by
+        return (Y @ V) * torch.maximum(s2, smallest).rsqrt().unsqueeze(-2), s2
     s2, U = torch.linalg.eigh(Y @ Y.mT)
     return U, s2
 
@@ -104,14 +105,12 @@ def innovation_statistics(m: InnovationModes, R: Tensor) -> dict[str, Tensor]:
     ``chi2`` : :math:`d^T (HPH^T + R)^{-1} d / N_y`, one on average if the spread is right;
     ``log_likelihood`` : of the observations given the past; its sum over time compares tunings.
     """
-    N, n_values = m.X.shape[-2] - 1.0, R.shape[-1]
-    total = m.s2 + N  # HPH^T + R has the eigenvalues total / N on the modes and 1 elsewhere
-    chi2 = m.delta2 - (m.g * m.g / total).sum(-1)
-    log_det = total.log().sum(-1) - m.s2.shape[-1] * math.log(N) + R.log().sum()
-    return {
-        "chi2": chi2 / n_values,
-        "log_likelihood": -0.5 * (chi2 + log_det + n_values * math.log(2 * math.pi)),
-    }
+    N, n_values, n_modes = m.X.shape[-2] - 1.0, R.shape[-1], m.s2.shape[-1]
+    total = m.s2 + N  # HPH^T + R has the eigenvalues total / N on the modes and 1 elsewhere, in units of R
+    chi2 = m.delta2 - torch.linalg.vecdot(m.g, m.g / total)
+    log_det = total.log().sum(-1) + R.log().sum()
+    constant = n_values * math.log(2 * math.pi) - n_modes * math.log(N)
+    return {"chi2": chi2 / float(n_values), "log_likelihood": -0.5 * (chi2 + log_det + constant)}
 
 
 def with_variance_factor(m: InnovationModes, factor: Tensor) -> InnovationModes:

@@ -119,14 +119,15 @@ def finite_size_zeta(s2: Tensor, g: Tensor, n_members: int) -> Tensor:
     zeta = grid[cost.argmin(-1)]  # (..., 1)
     distance = s2 + zeta
     w = g / distance
-    w2 = w * w
-    stiffness = w2.sum(-1, keepdim=True) + (1.0 + 1.0 / n_members)  # |w|^2 + epsilon
+    zeta = zeta.squeeze(-1)
+    stiffness = torch.linalg.vecdot(w, w) + (1.0 + 1.0 / n_members)  # |w|^2 + epsilon
     residual = zeta * stiffness - (n_members + 1.0)  # zeta dD/dzeta
-    slope = stiffness - 2.0 * zeta * (w2 / distance).sum(-1, keepdim=True)
-    return (zeta - residual / slope.clamp(min=0.1)).squeeze(-1).clamp(n_members * 1e-3, n_members - 1.0)
+    slope = stiffness - 2.0 * zeta * torch.linalg.vecdot(w, w / distance)
+    return (zeta - residual / slope.clamp(min=0.1)).clamp(n_members * 1e-3, n_members - 1.0)
 
 
 @functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept must serve with gradients too
 def zeta_grid(n_members: int, dtype: torch.dtype, device: torch.device, size: int = 128) -> tuple[Tensor, Tensor]:
     """Three decades of zeta below Ne - 1, (G, 1), and the part of the dual cost that depends on nothing else, (G,)."""
     grid = (n_members - 1) * torch.logspace(-3, 0, size, dtype=dtype, device=device)

@@ -39,14 +39,15 @@ class PeriodicConv(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         n_sites, reach = z.shape[-1], self.width // 2
         ring = torch.cat((z[..., -reach:], z, z[..., :reach]), -1) if reach else z
-        shifted = [ring[..., j : j + n_sites] for j in range(self.width)]
-        if self.n_in == 1:  # few numbers: one product with all neighbours at once
-            y = self.weight @ torch.cat(shifted, -3).flatten(-2) + self.bias
-        else:
-            y = self.bias
-            for W, z_j in zip(self.weight.split(self.n_in, -1), shifted, strict=True):
-                y = y + W @ z_j.flatten(-2)
-        return y.unflatten(-1, (-1, n_sites))
+        if self.n_in == 1 or not reach:  # few numbers: one product with all neighbours at once
+            shifted = torch.cat([ring[..., j : j + n_sites] for j in range(self.width)], -3)
+            return (self.weight @ shifted.flatten(-2) + self.bias).unflatten(-1, (-1, n_sites))
+        W = self.weight.unflatten(-1, (self.width, -1)).transpose(-3, -2)  # (..., 2 r + 1, C_out, C_in)
+        products = (W.flatten(-3, -2) @ ring.flatten(-2)).unflatten(-1, ring.shape[-2:])
+        y = self.bias.unsqueeze(-1)
+        for j, product in enumerate(products.unflatten(-3, (self.width, -1)).unbind(-4)):
+            y = y + product[..., j : j + n_sites]
+        return y
 
 
 class CorrectionCNN(nn.Module):
@@ -109,12 +110,16 @@ class CorrectionCNN(nn.Module):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}: these are {batch} networks, expected {(*batch, '...', 'Nx')}."
             )
-        z = x.to(self.x_mean.dtype).reshape(*batch, -1, x.shape[-1])  # (*batch, M, Nx)
-        z = ((z - self.x_mean) / self.x_std).unsqueeze(-3)  # (*batch, 1, M, Nx)
+        states = x.to(self.x_mean.dtype).reshape(*batch, -1, x.shape[-1])  # (*batch, M, Nx)
+        y = [self.corrections(block) for block in states.split(128, -2)]  # small enough for the processor's cache
+        return (torch.cat(y, -2) if len(y) > 1 else y[0]).reshape(x.shape).to(x.dtype)
+
+    def corrections(self, states: Tensor) -> Tensor:
+        """The network itself, (*batch, M, Nx) -> (*batch, M, Nx)."""
+        z = ((states - self.x_mean) / self.x_std).unsqueeze(-3)  # (*batch, 1, M, Nx)
         for layer in self.layers[:-1]:
             z = layer(z).tanh()
-        y = self.layers[-1](z).squeeze(-3) * self.y_std
-        return y.reshape(x.shape).to(x.dtype)
+        return self.layers[-1](z).squeeze(-3) * self.y_std
 
     def select(self, networks: slice) -> CorrectionCNN:
         """Some of a batch of networks, as a batch of their own."""

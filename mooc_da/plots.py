@@ -82,8 +82,7 @@ def axes_or_new(ax: Axes | None, **figure) -> Axes:
     """The Axes given, or those of a new figure in the style of the course."""
     if ax is not None:
         return ax
-    with plt.rc_context(RC):
-        return plt.subplots(**figure)[1]
+    return plt.subplots(**figure)[1]
 
 
 def hovmoeller(
@@ -307,21 +306,20 @@ def bars(
 
 def summary(skill_curves: Mapping[str, Tensor], results: Mapping[str, Tensor], dt: float, threshold: float):
     """The story in one figure: forecasts to the left, analyses to the right. Returns the Figure."""
-    with plt.rc_context(RC):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.4), width_ratios=(1.1, 1.0))
-        skill(
-            skill_curves,
-            dt,
-            threshold=threshold,
-            ax=left,
-            title="The learnt correction doubles the useful forecast",
-        )
-        groups = {
-            "physical": results["analysis_rmse"],
-            "hybrid": results["hybrid_analysis_rmse"],
-            "hybrid from truth": results["hybrid_truth_analysis_rmse"],
-            "perfect": results["perfect_analysis_rmse"],
-        }
-        bars({f"{name} model" if name == "perfect" else name: v for name, v in groups.items()}, list(groups), ax=right,
-             xlabel="analysis RMSE", title="… and improves the filter it came from")  # fmt: skip
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.4), width_ratios=(1.1, 1.0))
+    skill(
+        skill_curves,
+        dt,
+        threshold=threshold,
+        ax=left,
+        title="The learnt correction doubles the useful forecast",
+    )
+    groups = {
+        "physical": results["analysis_rmse"],
+        "hybrid": results["hybrid_analysis_rmse"],
+        "hybrid from truth": results["hybrid_truth_analysis_rmse"],
+        "perfect": results["perfect_analysis_rmse"],
+    }
+    bars({f"{name} model" if name == "perfect" else name: v for name, v in groups.items()}, list(groups), ax=right,
+         xlabel="analysis RMSE", title="… and improves the filter it came from")  # fmt: skip
     return figure

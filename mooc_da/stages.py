@@ -69,17 +69,22 @@ def truth(cfg: Experiment) -> Tensor:
 
 def observations(cfg: Experiment) -> Observations:
     """What is seen of it: half of the points at each time, in turn (checkerboard), with noise."""
-    truths = truth(cfg)
-    single = [
-        observe(truths[s], checkerboard, cfg.obs_std, generator=seeded(cfg.seed + s, "observations"))
-        for s in range(cfg.n_seeds)
-    ]
-    return Observations(torch.stack([o.y for o in single]), checkerboard, single[0].R)
+
+    def compute() -> dict:
+        streams = [seeded(cfg.seed + s, "observations") for s in range(cfg.n_seeds)]
+        single = [observe(x, checkerboard, cfg.obs_std, generator=g) for x, g in zip(truth(cfg), streams, strict=True)]
+        return {"y": torch.stack([o.y for o in single]), "R": single[0].R}
+
+    return Observations(network=checkerboard, **cached("observations", cfg, compute))
 
 
 def enkf(cfg: Experiment, variance: float | Tensor) -> EnKFN:
-    """The filter of the course with model error of ``sigma_q^2 = variance * dt``; a tensor tries several."""
-    return EnKFN(size=cfg.n_members, model_error_std=cfg.error_std(variance))
+    """The filter of the course with model error of ``sigma_q^2 = variance * dt``; a tensor tries several.
+
+    Zero says that the model is perfect; then there is nothing for the adaptive inflation to find.
+    """
+    adaptive = torch.is_tensor(variance) or variance > 0
+    return EnKFN(size=cfg.n_members, model_error_std=cfg.error_std(variance), adaptive=adaptive)
 
 
 def climatological_ensemble(cfg: Experiment) -> Tensor:
@@ -259,6 +264,7 @@ def store(values: dict, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
             torch.save({"name": path.name, "values": values}, part)
+        os.chmod(part.name, 0o644)
         os.replace(part.name, path)
     except OSError as error:
         warnings.warn(

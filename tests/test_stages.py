@@ -28,7 +28,7 @@ from mooc_da.models import Lorenz96
         ({"model_error_variance": -0.1}, "model_error_variance = -0.1.*variance"),
         ({"burn_in": 5000}, "burn_in = 5000 leaves nothing.*shorten"),
         ({"burn_in": -1}, "burn_in = -1"),
-        ({"n_truth": 6000}, "n_truth = 6000 is too short.*overlap"),
+        ({"n_truth": 5900}, "n_truth = 5900 is too short.*overlap"),
     ),
 )
 def test_an_experiment_that_cannot_be_run_is_refused_by_name(changes, message):
