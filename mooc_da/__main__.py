@@ -115,6 +115,7 @@ def run(cfg: Experiment, device: str) -> tuple[dict, dict, dict]:
             results[f"{name}_analysis_rmse"] = rmse(result.analysis[:, cfg.test_burn_in :], test).mean(-1)
         result = stages.assimilate(cfg, nature, 0.0, times=times, device=device, progress="EnKF, perfect model")
         results["perfect_analysis_rmse"] = rmse(result.analysis[:, cfg.test_burn_in :], test).mean(-1)
+    results, curves = ({name: values.cpu() for name, values in some.items()} for some in (results, curves))
     return results, seconds, {"skill": curves, "threshold": threshold, "chosen": chosen}
 
 

@@ -37,8 +37,7 @@ class Experiment:
     # Filter
     n_members: int = 40  # more than the 13 unstable directions: no localisation needed
     model_error_variance: float = 0.3  # sigma_q^2 = 0.3 dt for the physical model (tuned)
-    hybrid_error_variance: float = 0.03  # ... with the hybrid learnt from analyses (tuned by innovations in 3_hybrid)
-    ceiling_error_variance: float = 0.003  # ... with the hybrid learnt from the truth
+    ceiling_error_variance: float = 0.003  # ... for the hybrid learnt from the truth (chosen by the innovations)
 
     # Learning
     validation_fraction: float = 0.2  # the last fifth in time ...
@@ -73,7 +72,7 @@ class Experiment:
         for name in ("dt", "obs_std"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: expected a positive number.")
-        for name in ("model_error_variance", "hybrid_error_variance", "ceiling_error_variance"):
+        for name in ("model_error_variance", "ceiling_error_variance"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} = {getattr(self, name)}: expected a finite variance, zero or positive.")
         if self.n_members < 2:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -12,7 +10,7 @@ from torch import Tensor
 from tqdm.auto import trange
 
 from .filters import Filter, FilterDivergence
-from .models import Step
+from .models import Step, one_thread
 from .observations import Observations
 
 
@@ -58,17 +56,6 @@ class CycleResult:
             diagnostics={n: v[..., times] for n, v in self.diagnostics.items()},
             ensembles=ensembles,
         )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run small-matrix work on one CPU thread (two are slower), then restore the number there was."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def cycle(

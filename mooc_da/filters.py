@@ -105,9 +105,10 @@ def enkf_n_update(E: Tensor, HE: Tensor, y: Tensor, R: Tensor) -> tuple[Tensor, 
 
 
 def finite_size_zeta(s2: Tensor, g: Tensor, n_members: int) -> Tensor:
-    r"""Minimiser of the dual cost of the EnKF-N over :math:`0 < \zeta \le N_e - 1`, (...,).
+    r"""Minimiser of the dual cost of the EnKF-N, (...,); bounded by :math:`N_e - 1`, so that it never deflates.
 
-    .. math:: D(\zeta) = \delta^T (I + Y^T Y / \zeta)^{-1} \delta + \epsilon \zeta + (N_e + 1) \ln (N_e / \zeta) - N_e
+    .. math:: D(\zeta) = \delta^T (I + Y^T Y / \zeta)^{-1} \delta + \epsilon \zeta
+              + (N_e + 1) \ln \frac{N_e + 1}{\zeta} - (N_e + 1)
 
     with :math:`\epsilon = 1 + 1/N_e` (Bocquet & Sakov 2012, doi 10.5194/npg-19-383-2012).
     In the modes of Y the first term is, up to a constant, :math:`-\sum_m g_m^2 / (s_m^2 + \zeta)`.
@@ -270,7 +271,7 @@ class EnKFN(EnsembleFilter):
     analysis; :math:`\beta` answers what is wrong all the time, above all the model. Each analysis
     estimates it from its innovation, :math:`\hat\beta = (|\delta|^2 - N_y) (N_e - 1) / \sum_m s_m^2`,
     and updates :math:`\beta \leftarrow (\nu \beta + \hat\beta) / (\nu + 1), \; \nu \leftarrow \nu + 1`;
-    the prior anomalies are multiplied by the root of its mean, :math:`\beta (\nu + 1) / (\nu - 1)`.
+    the prior anomalies are multiplied by the root of its mean, :math:`\beta \nu / (\nu - 2)`.
 
     Parameters
     ----------
@@ -290,8 +291,8 @@ class EnKFN(EnsembleFilter):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 < self.nu <= self.nu_max:
-            raise ValueError(f"nu = {self.nu}, nu_max = {self.nu_max}: expected 1 < nu <= nu_max.")
+        if not 2 < self.nu <= self.nu_max:
+            raise ValueError(f"nu = {self.nu}, nu_max = {self.nu_max}: expected 2 < nu <= nu_max.")
         if not self.beta_min > 0:
             raise ValueError(f"beta_min = {self.beta_min}: expected a positive factor.")
 
@@ -303,15 +304,18 @@ class EnKFN(EnsembleFilter):
         self, state: AdaptiveEnsemble, obs: Observation, generator: torch.Generator | None = None
     ) -> tuple[AdaptiveEnsemble, dict]:
         m = innovation_modes(state.E, obs.H(state.E), obs.y, obs.R)
-        statistics = innovation_statistics(m, obs.R)
         beta, nu, prior = state.beta, state.nu, m
         if self.adaptive:
+            known = (beta * (nu / (nu - 2))).clamp(min=self.beta_min)  # before this innovation
+            statistics = innovation_statistics(with_variance_factor(m, known), obs.R)
             estimate = (m.delta2 - float(obs.R.shape[-1])) * (self.size - 1.0) / m.s2.sum(-1)
             beta = torch.lerp(beta, estimate, 1 / (nu + 1))
-            factor = (beta * ((nu + 1) / (nu - 1))).clamp(min=self.beta_min)
             nu = min(nu + 1, self.nu_max)
+            factor = (beta * (nu / (nu - 2))).clamp(min=self.beta_min)
             prior = with_variance_factor(m, factor)
             statistics["beta"] = factor
+        else:
+            statistics = innovation_statistics(m, obs.R)
         zeta = finite_size_zeta(prior.s2, prior.g, self.size)
         E = finite_size_analysis(prior if self.beta_in_update else m, zeta)
         return AdaptiveEnsemble(self.finished(E, generator), beta, nu), statistics | {"zeta": zeta}

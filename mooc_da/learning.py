@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import trange
 
-from .cycle import one_thread
-from .models import Step
+from .models import Step, one_thread
 from .networks import CorrectionCNN
 
 Pairs = tuple[Tensor, Tensor]  # inputs (..., K, Nx) and targets (..., K, Nx)
@@ -103,7 +102,7 @@ class History:
         return self.validation.min(0).values
 
 
-@one_thread()  # two gain little on batches this small, and lose much where another program wants a core
+@one_thread()
 def fit(
     network: CorrectionCNN,
     training: Pairs,
@@ -155,10 +154,9 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=epochs * n_batches + 1, pct_start=0.3
     )
-    best = {
-        "loss": torch.full(network.form["batch"], torch.inf),
-        "epoch": torch.zeros(network.form["batch"], dtype=torch.long),
-    }
+    batch, device = network.form["batch"], network.x_mean.device
+    best_loss = torch.full(batch, torch.inf, device=device)
+    best_epoch = torch.zeros(batch, dtype=torch.long, device=device)
     kept = [p.detach().clone() for p in network.parameters()]
     curves: list[tuple[Tensor, Tensor]] = []
     bar = trange(epochs, desc=progress, disable=not progress)
@@ -178,16 +176,14 @@ def fit(
         curves.append((total / n_samples, validated))
         if not torch.isfinite(validated).all():
             break
-        better = validated < best["loss"]
-        best["loss"], best["epoch"] = (
-            torch.where(better, validated, best["loss"]),
-            torch.where(better, epoch, best["epoch"]),
-        )
+        better = validated < best_loss
+        best_loss = torch.where(better, validated, best_loss)
+        best_epoch = torch.where(better, epoch, best_epoch)
         with torch.no_grad():
             for keep, p in zip(kept, network.parameters(), strict=True):
                 keep.copy_(torch.where(better.reshape(*better.shape, 1, 1), p, keep))
         bar.set_postfix(validation=f"{validated.mean():.3f}")
-        if patience is not None and epoch - int(best["epoch"].max()) >= patience:
+        if patience is not None and epoch - int(best_epoch.max()) >= patience:
             break
     with torch.no_grad():
         for keep, p in zip(kept, network.parameters(), strict=True):
@@ -198,7 +194,7 @@ def fit(
             f"The loss became NaN in epoch {len(curves)} of {epochs}: "
             f"use a smaller learning_rate than {learning_rate}. The network holds its best weights so far."
         )
-    return History(*(torch.stack(c) for c in zip(*curves, strict=True)), best["epoch"])
+    return History(*(torch.stack(c) for c in zip(*curves, strict=True)), best_epoch)
 
 
 def check_pairs(name: str, x: Tensor, t: Tensor, batch: tuple[int, ...]) -> None:

@@ -53,7 +53,7 @@ class PeriodicConv(nn.Module):
 class CorrectionCNN(nn.Module):
     """A periodic CNN that maps a state to the error of the model's next step, (..., Nx) -> (..., Nx).
 
-    Translation invariant like the models it corrects, ``tanh`` between the layers, ``float32`` inside
+    Translation equivariant like the models it corrects, ``tanh`` between the layers, ``float32`` inside
     whatever the state is, and scaled inside: states and corrections go in and out in their own units.
 
     Parameters
@@ -153,7 +153,7 @@ class CorrectionCNN(nn.Module):
 class CubicRidge(nn.Module):
     """The baseline beside the network: all monomials up to degree three in seven neighbours, by ridge regression.
 
-    Translation invariant: the same 120 coefficients at every point. Solved in closed form from
+    Translation equivariant: the same 120 coefficients at every point. Solved in closed form from
     ``(Phi^T Phi + ridge n I) c = Phi^T t`` with Phi the monomials of standardised states.
 
     Parameters

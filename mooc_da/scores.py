@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .models import Step
+from .models import Step, one_thread
 
 
 def rmse(estimate: Tensor, truth: Tensor) -> Tensor:
@@ -77,6 +77,7 @@ def rank_histogram(E: Tensor, truth: Tensor) -> Tensor:
     return torch.bincount(ranks, minlength=E.shape[-2] + 1).to(E.dtype) / len(ranks)
 
 
+@one_thread()
 def forecast_errors(step: Step, truth: Tensor, n_steps: int | None = None, starts: Tensor | None = None) -> Tensor:
     """RMSE at leads 0 … n_steps over independent true runs: (..., n_steps + 1).
 
@@ -118,6 +119,7 @@ class Climate(NamedTuple):
     std: Tensor
 
 
+@one_thread()
 def climate(step: Step, x0: Tensor, n_steps: int) -> Climate:
     """Statistics over points, times and the runs x0 (..., n_runs, Nx), each ``n_steps`` long.
 

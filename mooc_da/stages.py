@@ -8,7 +8,7 @@ is the same whether it is computed alone or with others.
 
 What takes longer than a second is kept in memory and in a cache folder: ``$MOOC_DA_CACHE``, else
 ``~/.cache/mooc_da``; ``MOOC_DA_CACHE=none`` reads and keeps no file. A file there is named by a hash of
-everything it depends on; one that is damaged or of another configuration is recomputed; a folder that
+the configuration; one that is damaged or of another configuration is recomputed; a folder that
 cannot be written is done without.
 """
 
@@ -34,7 +34,7 @@ from .models import CubicLorenz96, Lorenz96, Step, spin_up, trajectory
 from .networks import CorrectionCNN
 from .observations import Observations, checkerboard, observe
 
-FORMAT = 1  # of the cached files; a higher one makes old files recomputed
+FORMAT = 1  # to be raised when the code, not the configuration, changes what a stage gives
 SHIPPED = Path(__file__).with_name("trained")  # networks of the default experiment, so that 3_hybrid opens at once
 
 
@@ -212,7 +212,9 @@ def ship(cfg: Experiment | None = None) -> None:
     for old in SHIPPED.glob("*.pt"):
         old.unlink()
     for source in ("analysis", "truth"):
-        store(correction(cfg, source).state_dict(), SHIPPED / file_name(f"correction-{source}", cfg))
+        network = untrained(cfg)
+        train(cfg, network, *pairs(cfg, source))
+        store(network.state_dict(), SHIPPED / file_name(f"correction-{source}", cfg))
 
 
 _memory: dict[tuple[str, str], dict] = {}  # the stages of this session
@@ -247,7 +249,7 @@ def read(name: str, folders: Sequence[Path], device: str) -> dict | None:
 
 
 def file_name(stage: str, cfg: Experiment) -> str:
-    """A name that changes with everything the stage depends on."""
+    """A name that changes with the configuration."""
     numbers = json.dumps([FORMAT, stage, cfg.as_dict()], sort_keys=True)
     return f"{stage}-{hashlib.sha256(numbers.encode()).hexdigest()[:16]}.pt"
 
