@@ -1,24 +1,29 @@
-"""The one loop of data assimilation: analyse, forecast, analyse, …"""
+"""The one loop of data assimilation: analyse, forecast, analyse, …; time by time or window by window."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import trange
+from tqdm.auto import tqdm, trange
 
-from .filters import Filter, FilterDivergence
-from .models import Step, one_thread
+from .filters import Ensemble, Filter, FilterDivergence, WindowMethod
+from .models import Step, one_thread, repeated
 from .observations import Observations
+from .smoothers import EnKS
 
 
 @dataclass(frozen=True)
 class CycleResult:
-    """What a filter gave at the times of the observations; row k belongs to time k.
+    """What a method gave at the times of the observations; row k belongs to ``observations[k]``.
 
-    Leading axes are those of the experiments. ``result[a:b]`` is the same for some of the times.
+    Leading axes are those of the experiments. ``result[a:b]`` is the same for some of the times. At a time
+    without observations, analysis and forecast are the same, and the diagnostics NaN.
     """
 
     forecast: Tensor  # (..., K, Nx) means before the analysis; row 0 is the mean of the start
@@ -27,6 +32,9 @@ class CycleResult:
     variance: Tensor  # (..., K, Nx)
     diagnostics: dict[str, Tensor] = field(default_factory=dict)  # each (..., K)
     ensembles: Tensor | None = None  # (..., K, Ne, Nx) forecast ensembles, if asked for
+    smoothed: Tensor | None = None  # (..., K, Nx) means that know later observations too, from a smoother
+    smoothed_variance: Tensor | None = None  # (..., K, Nx)
+    final: Any = None  # the method's state after the last analysis, to go on from
 
     @property
     def forecast_spread(self) -> Tensor:
@@ -49,13 +57,12 @@ class CycleResult:
     def __getitem__(self, times: slice) -> CycleResult:
         if not isinstance(times, slice):
             raise TypeError(f"CycleResult takes a slice of times, not {times!r}.")
-        states = {f.name: getattr(self, f.name)[..., times, :] for f in fields(self)[:4]}
-        ensembles = None if self.ensembles is None else self.ensembles[..., times, :, :]
-        return CycleResult(
-            **states,
-            diagnostics={n: v[..., times] for n, v in self.diagnostics.items()},
-            ensembles=ensembles,
-        )
+        rows = {
+            f.name: value[..., times, :] if f.name != "ensembles" else value[..., times, :, :]
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return CycleResult(**rows, diagnostics={n: v[..., times] for n, v in self.diagnostics.items()})
 
 
 def cycle(
@@ -67,18 +74,22 @@ def cycle(
     generator: torch.Generator | None = None,
     progress: str = "",
     keep_ensembles: bool = False,
+    differentiate: int = 0,
 ) -> CycleResult:
-    """Assimilate all observations in turn: analyse at time 0, then forecast and analyse.
+    """Assimilate all observations in turn: analyse at the first time, then forecast and analyse.
 
     Parameters
     ----------
     method : the filter with its tuning
-    step : the model between two observation times; also a hybrid or a network, in evaluation mode
+    step : one step of the model; also a hybrid or a network, in evaluation mode. Between two observations
+        it is taken as many times as their ``times`` are apart
     observations : K times, (..., K, Ny); leading axes are independent experiments
-    start : (..., M, Nx), a sample of possible states at time 0, e.g. of the model's climate
+    start : (..., M, Nx), a sample of possible states at the first time, e.g. of the model's climate
     generator : for methods that draw random numbers
     progress : text of a progress bar; silent without
     keep_ensembles : keep the forecast ensembles (for rank histograms; K x Ne x Nx numbers)
+    differentiate : number of times through which gradients flow back, to learn what is in the model or
+        the method; a longer run is cut into such pieces. Zero keeps no gradients, which is faster
 
     Raises
     ------
@@ -88,44 +99,119 @@ def cycle(
         if the filter leaves the finite numbers; ``error.partial`` holds all results before
     """
     rows: list[dict[str, Tensor]] = []
+    with guarded(method, rows, len(observations), differentiate):
+        state = method.start(for_all(start, observations), generator)
+        check_fit(state.moments()[0], step, observations)
+        for k in trange(len(observations), desc=progress, disable=not progress):
+            for _ in range(observations.steps_before(k)):
+                state = method.forecast(state, step, generator)
+            if differentiate and k and k % differentiate == 0:
+                state = detached(state)
+            row = dict(zip(("forecast", "forecast_variance"), state.moments(), strict=True))
+            if keep_ensembles:
+                row["ensembles"] = state.E
+            diagnostics = {}
+            if (obs := observations[k]) is not None:
+                state, diagnostics = method.analyse(state, obs, generator)
+            row |= dict(zip(("analysis", "variance"), state.moments(), strict=True)) | diagnostics
+            check_finite(row["analysis"])
+            rows.append(row)
+            if isinstance(method, EnKS):
+                state = method.remember(state)
+                for j, E in enumerate(state.past):
+                    rows[k - j] |= dict(zip(("smoothed", "smoothed_variance"), Ensemble(E).moments(), strict=True))
+    return collected(rows, state)
+
+
+def cycle_windows(
+    method: WindowMethod,
+    step: Step,
+    observations: Observations,
+    start: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    progress: str = "",
+) -> CycleResult:
+    """Assimilate window by window, for methods that fit a whole trajectory: 4D-Var, 4DEnVar, IEnKS.
+
+    A window reaches ``method.lag`` observation times back from its last one, to the time whose state the
+    method corrects, and moves on by ``method.shift`` of them. Each observation is assimilated once, in the
+    first window that holds it. ``lag = shift = L`` gives windows side by side (the first begins with the
+    first observation); ``lag = 0`` corrects the state at the time of each observation, as a filter does.
+
+    In the result, ``analysis`` is the trajectory of the first window that holds a time, ``smoothed`` that of
+    the last one. Arguments and errors as in :func:`cycle`.
+    """
+    rows: list[dict[str, Tensor]] = []
+    with guarded(method, rows, len(observations)):
+        state, first = method.start(for_all(start, observations), generator), 0
+        check_fit(state.moments()[0], step, observations)
+        end = method.shift if method.lag else 0  # of the first window
+        ends = range(end, max(end + 1, len(observations) - 1 + method.shift), method.shift)
+        for end in tqdm(ends, desc=progress, disable=not progress):
+            end = min(end, len(observations) - 1)
+            begin = max(0, end - method.lag)
+            for k in range(first, begin):  # to the time that this window corrects
+                state = method.forecast(state, repeated(step, observations.steps_before(k + 1)), generator)
+            first = begin
+            window = [
+                (observations.steps_before(k) if k > begin else 0, observations[k] if k >= len(rows) else None)
+                for k in range(begin, end + 1)
+            ]
+            background, trajectory, diagnostics = method.assimilate(state, step, window, generator)
+            for j, (before, after) in enumerate(zip(background, trajectory, strict=True)):
+                mean, variance = after.moments()
+                check_finite(mean)
+                if begin + j == len(rows):
+                    row = dict(zip(("forecast", "forecast_variance"), before.moments(), strict=True))
+                    rows.append(row | {"analysis": mean, "variance": variance} | diagnostics)
+                rows[begin + j] |= {"smoothed": mean, "smoothed_variance": variance}
+            state = trajectory[0]
+    return collected(rows, state)
+
+
+@contextmanager
+def guarded(method: Any, rows: list, n_times: int, differentiate: int = 0) -> Iterator[None]:
+    """One thread, no more gradients than asked for, and a divergence that hands over the rows there are."""
+    if differentiate:
+        gradients = torch.enable_grad()
+    else:  # inference is cheaper, but closed to methods that differentiate inside
+        gradients = torch.no_grad() if getattr(method, "linearises", False) else torch.inference_mode()
     try:
-        with torch.inference_mode(), one_thread():  # cheaper than no_grad; `collected` makes ordinary tensors again
-            state = method.start(for_all(start, observations), generator)
-            check_fit(state.moments()[0], step, observations)
-            for k in trange(len(observations), desc=progress, disable=not progress):
-                if k:
-                    state = method.forecast(state, step, generator)
-                row = dict(zip(("forecast", "forecast_variance"), state.moments(), strict=True))
-                if keep_ensembles:
-                    row["ensembles"] = state.E
-                state, diagnostics = method.analyse(state, observations[k], generator)
-                row |= dict(zip(("analysis", "variance"), state.moments(), strict=True)) | diagnostics
-                if not math.isfinite(row["variance"].sum()):
-                    raise FloatingPointError("the analysis is not finite")
-                rows.append(row)
+        with gradients, one_thread():
+            yield
     except (FloatingPointError, torch.linalg.LinAlgError) as error:
         diverged = FilterDivergence(
-            f"The filter diverged at time {len(rows)} of {len(observations)} ({error}). Increase inflation, "
+            f"The filter diverged at time {len(rows)} of {n_times} ({error}). Increase inflation, "
             "model_error_std or the ensemble, or start closer to the truth. `.partial` holds the result so far."
         )
-        diverged.partial = collected(rows)
+        diverged.partial = collected(rows, None)
         raise diverged from error
-    return collected(rows)
 
 
-def collected(rows: list[dict[str, Tensor]]) -> CycleResult | None:
+def check_finite(mean: Tensor) -> None:
+    if not math.isfinite(mean.detach().sum()):
+        raise FloatingPointError("the analysis is not finite")
+
+
+def detached(state: Any) -> Any:
+    """The same state, through which no gradient flows back."""
+    return replace(
+        state, **{f.name: v.detach() for f in fields(state) if isinstance(v := getattr(state, f.name), Tensor)}
+    )
+
+
+def collected(rows: list[dict[str, Tensor]], final: Any) -> CycleResult | None:
     """The rows of all times as one result, time just before the state's axes; None if there are none."""
     if not rows:
         return None
-    states = {
-        n: torch.stack([r[n] for r in rows], -2) for n in ("forecast", "forecast_variance", "analysis", "variance")
-    }
-    ensembles = torch.stack([r["ensembles"] for r in rows], -3) if "ensembles" in rows[0] else None
-    names = rows[0].keys() - states.keys() - {"ensembles"}
+    states = ("forecast", "forecast_variance", "analysis", "variance", "smoothed", "smoothed_variance", "ensembles")
+    names = sorted({n for row in rows for n in row} - {*states})
+    nothing = torch.full_like(rows[0]["analysis"][..., 0], math.nan)
     return CycleResult(
-        **states,
-        diagnostics={n: torch.stack([r[n] for r in rows], -1) for n in sorted(names)},
-        ensembles=ensembles,
+        **{n: torch.stack([r[n] for r in rows], -3 if n == "ensembles" else -2) for n in states if n in rows[0]},
+        diagnostics={n: torch.stack([r.get(n, nothing).expand_as(nothing) for r in rows], -1) for n in names},
+        final=final,
     )
 
 
@@ -145,15 +231,18 @@ def for_all(start: Tensor, observations: Observations) -> Tensor:
 
 def check_fit(x: Tensor, step: Step, observations: Observations) -> None:
     """Raise ValueError unless state, model and observations fit each other in shape and dtype."""
-    obs = observations[0]
+    obs = next((seen for k in range(len(observations)) if (seen := observations[k]) is not None), None)
+    if obs is None:
+        raise ValueError("observations: all values are missing, nothing to assimilate.")
     if x.dtype != obs.y.dtype:
         raise ValueError(
             f"start is {x.dtype} but the observations are {obs.y.dtype}: convert one with .to(torch.float64)."
         )
     if not torch.isfinite(x).all():
         raise ValueError("start: the ensemble contains NaN or infinite values.")
-    if isinstance(step, torch.nn.Module) and step.training:
-        raise ValueError("step is a network in training mode: call step.eval() first.")
+    for name, network in (("step", step), ("H", obs.H)):
+        if isinstance(network, torch.nn.Module) and network.training:
+            raise ValueError(f"{name} is a network in training mode: call {name}.eval() first.")
     if (next_x := step(x)).dtype != x.dtype:
         raise ValueError(f"step maps {x.dtype} to {next_x.dtype}: expected the dtype of the state.")
     if next_x.shape != x.shape:

@@ -76,8 +76,8 @@ def innovation_modes(E: Tensor, HE: Tensor, y: Tensor, R: Tensor) -> InnovationM
     check_observed(E, HE, y, R)
     x, X = anomalies(E)
     hx, Y = anomalies(HE)
-    scale = R.rsqrt()
-    Y = Y * scale  # (..., Ne, Ny)
+    scale = R.rsqrt()  # zero where a value is missing: it then has no weight
+    Y = Y * scale.unsqueeze(-2)  # (..., Ne, Ny)
     delta = (y - hx.squeeze(-2)) * scale  # (..., Ny)
     U, s2 = modes(Y)
     g = (U.mT @ (Y @ delta.unsqueeze(-1))).squeeze(-1)
@@ -97,6 +97,12 @@ def check_observed(E: Tensor, HE: Tensor, y: Tensor, R: Tensor) -> None:
         raise ValueError(f"E is {E.dtype}, HE {HE.dtype}, y {y.dtype}, R {R.dtype}: convert all to torch.float64.")
 
 
+def observed_values(R: Tensor) -> tuple[Tensor, Tensor]:
+    """Number of values that are not missing and the sum of their log variances, each (...,)."""
+    seen = torch.isfinite(R)
+    return seen.sum(-1), torch.where(seen, R, 1.0).log().sum(-1)
+
+
 def innovation_statistics(m: InnovationModes, R: Tensor) -> dict[str, Tensor]:
     r"""How likely the innovation is under the forecast ensemble, :math:`d \sim N(0, HPH^T + R)`.
 
@@ -105,12 +111,19 @@ def innovation_statistics(m: InnovationModes, R: Tensor) -> dict[str, Tensor]:
     ``chi2`` : :math:`d^T (HPH^T + R)^{-1} d / N_y`, one on average if the spread is right;
     ``log_likelihood`` : of the observations given the past; its sum over time compares tunings.
     """
-    N, n_values, n_modes = m.X.shape[-2] - 1.0, R.shape[-1], m.s2.shape[-1]
+    N = m.X.shape[-2] - 1.0
     total = m.s2 + N  # HPH^T + R has the eigenvalues total / N on the modes and 1 elsewhere, in units of R
     chi2 = m.delta2 - torch.linalg.vecdot(m.g, m.g / total)
-    log_det = total.log().sum(-1) + R.log().sum()
-    constant = n_values * math.log(2 * math.pi) - n_modes * math.log(N)
-    return {"chi2": chi2 / float(n_values), "log_likelihood": -0.5 * (chi2 + log_det + constant)}
+    return likelihood(chi2, total.log().sum(-1) - m.s2.shape[-1] * math.log(N), R)
+
+
+def likelihood(chi2: Tensor, log_det: Tensor, R: Tensor) -> dict[str, Tensor]:
+    """``chi2`` per value and ``log_likelihood``, from the sum of squares and the log determinant in units of R."""
+    n_values, log_R = observed_values(R)
+    return {
+        "chi2": chi2 / n_values.clamp(min=1),
+        "log_likelihood": -0.5 * (chi2 + log_det + log_R + n_values * math.log(2 * math.pi)),
+    }
 
 
 def with_variance_factor(m: InnovationModes, factor: Tensor) -> InnovationModes:

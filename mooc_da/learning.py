@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import trange
+from tqdm.auto import tqdm, trange
 
+from .cycle import cycle
+from .filters import Filter
 from .models import Step, one_thread
 from .networks import CorrectionCNN
+from .observations import Observations
 
 Pairs = tuple[Tensor, Tensor]  # inputs (..., K, Nx) and targets (..., K, Nx)
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (network, inputs, targets) -> one number per network
@@ -211,3 +215,65 @@ def check_pairs(name: str, x: Tensor, t: Tensor, batch: tuple[int, ...]) -> None
         raise ValueError(f"{name} has inputs {tuple(x.shape)} and targets {tuple(t.shape)}: expected the same grid.")
     if not (torch.isfinite(x).all() and torch.isfinite(t).all()):
         raise ValueError(f"{name} contains NaN or infinite values: did the filter diverge? Cut those times out.")
+
+
+class LikelihoodHistory(NamedTuple):
+    """How learning through a filter went, block by block."""
+
+    loss: Tensor  # (n_blocks,) minus the log-likelihood of an observation time, mean of the block
+    parameters: Tensor  # (n_blocks, P) all parameters after the block, flattened
+
+
+def fit_likelihood(
+    parameters: Sequence[Tensor],
+    method: Filter,
+    step: Step,
+    observations: Observations,
+    start: Tensor,
+    *,
+    block: int = 10,
+    epochs: int = 1,
+    learning_rate: float = 0.05,
+    generator: torch.Generator | None = None,
+    progress: str = "",
+) -> LikelihoodHistory:
+    """Learn whatever is in the model or the filter from the likelihood that the filter gives the observations.
+
+    The run is cut into blocks. Each is differentiated through all its forecasts and analyses and followed by a
+    step of Adam; the next goes on from the ensemble there is (the truncated, auto-differentiable EnKF of Chen,
+    Sanz-Alonso & Willett 2022, doi 10.1137/21M1434477). No truth and no analysis is needed as a target.
+
+    Parameters
+    ----------
+    parameters : tensors with ``requires_grad``, which the step or the method uses: a forcing, an inflation,
+        the weights of a network; they are changed in place
+    method, step, observations, start, generator : as in :func:`mooc_da.cycle`
+    block : observation times through which the gradients flow back; beyond the time in which errors double a
+        few times they say little and grow without bound
+    epochs : runs through all observations
+    """
+    parameters = list(parameters)
+    if not parameters or not all(p.requires_grad for p in parameters):
+        raise ValueError("parameters: expected tensors with requires_grad=True that step or method use.")
+    if not 1 <= block <= len(observations):
+        raise ValueError(f"block = {block}: expected 1 to {len(observations)}, the number of observation times.")
+    optimiser = torch.optim.Adam(parameters, lr=learning_rate)
+    losses, values = [], []
+    firsts = [first for _ in range(epochs) for first in range(0, len(observations) - block + 1, block)]
+    E = start
+    for first in tqdm(firsts, desc=progress, disable=not progress):
+        seen = observations[first : first + block]
+        result = cycle(method, step, seen, E if first else start, generator=generator, differentiate=block)
+        loss = -result.diagnostics["log_likelihood"].nanmean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+        values.append(torch.cat([p.detach().flatten() for p in parameters]))
+        if (following := first + block) < len(observations):
+            state = result.final
+            with torch.no_grad():
+                for _ in range(observations.steps_before(following)):
+                    state = method.forecast(state, step, generator)
+            E = state.E.detach()
+    return LikelihoodHistory(torch.stack(losses), torch.stack(values))

@@ -1,12 +1,15 @@
 """What is seen of the truth: networks, operators and the observations themselves.
 
-A *network* says what is observed when: it maps the time index ``k`` to an *operator*
-``H: (..., Nx) -> (..., Ny)``. Both may be any callable; an operator may be a neural network.
+A *network* says what is observed when: it maps the time, counted in steps of the model, to an *operator*
+``H: (..., Nx) -> (..., Ny)``, or to None where nothing is observed. Both may be any callable; an operator may
+be a neural network. A value that is missing is NaN in ``y``; to a filter it is one of infinite error variance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -14,7 +17,7 @@ import torch
 from torch import Tensor
 
 Operator = Callable[[Tensor], Tensor]  # H: (..., Nx) -> (..., Ny)
-Network = Callable[[int], Operator]  # time index k -> H_k
+Network = Callable[[int], Operator | None]  # time in steps -> H
 
 
 class Observation(NamedTuple):
@@ -22,7 +25,7 @@ class Observation(NamedTuple):
 
     y: Tensor  # (..., Ny) observed values
     H: Operator
-    R: Tensor  # (Ny,) error variances: R is diagonal
+    R: Tensor  # (Ny,) error variances: R is diagonal; infinite, (..., Ny), where a value is missing
 
 
 @dataclass(frozen=True)
@@ -53,24 +56,34 @@ def checkerboard(k: int) -> Operator:
     return Pick(k % 2, 2)
 
 
+def of_state(network: Network, n_parameters: int) -> Network:
+    """The network for a state that carries ``n_parameters`` parameters behind it, which nobody observes."""
+
+    def ignoring(k: int) -> Operator | None:
+        H = network(k)
+        return None if H is None else lambda z: H(z[..., :-n_parameters])
+
+    return ignoring
+
+
 @dataclass(frozen=True)
 class Observations:
-    """Observations at the times 0 … K − 1; ``observations[k]`` is an :class:`Observation`.
+    """Observations at K times; ``observations[k]`` is an :class:`Observation`, or None where all is missing.
 
     A slice ``observations[a:b]`` is again ``Observations`` and keeps each time's network.
 
     Parameters
     ----------
-    y : (..., K, Ny), leading axes are independent experiments
-    network : time index -> operator
+    y : (..., K, Ny), leading axes are independent experiments; NaN where a value is missing
+    network : time -> operator
     R : (Ny,) error variances
-    first : time index of ``y[..., 0, :]`` in the network
+    times : time of each row in steps of the model, increasing; every step from 0 by default
     """
 
     y: Tensor
     network: Network
     R: Tensor
-    first: int = 0
+    times: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if self.y.ndim < 2:
@@ -78,22 +91,22 @@ class Observations:
         if self.R.shape != self.y.shape[-1:]:
             raise ValueError(
                 f"R has shape {tuple(self.R.shape)}: expected ({self.y.shape[-1]},), one error variance per "
-                "observed value (R is diagonal in this course)."
+                "observed value (R is diagonal in this course; for another, multiply y and H by its R^(-1/2))."
             )
         if not (torch.isfinite(self.R).all() and (self.R > 0).all()):
             raise ValueError(
-                "R: error variances must be positive and finite; a perfect observation is not a Gaussian one."
+                "R: error variances must be positive and finite; a perfect observation is not a Gaussian one, "
+                "and a missing one is NaN in y."
             )
-        bad = ~torch.isfinite(self.y)
-        if bad.any():
-            k = int(
-                bad.flatten(0, -3).any(0).any(-1).to(torch.int8).argmax()
-                if self.y.ndim > 2
-                else bad.any(-1).to(torch.int8).argmax()
-            )
-            raise ValueError(
-                f"y: {int(bad.sum())} values are NaN or infinite, the first at time {k}; remove those times."
-            )
+        if (bad := torch.isinf(self.y)).any():
+            k = int(bad.any(-1).reshape(-1, len(self)).any(0).to(torch.int8).argmax())
+            raise ValueError(f"y: {int(bad.sum())} values are infinite, the first at time {k}; a missing value is NaN.")
+        times = range(len(self)) if self.times is None else self.times
+        if len(times) != len(self) or any(b <= a for a, b in itertools.pairwise(times)) or min(times, default=0) < 0:
+            raise ValueError(f"times: expected {len(self)} whole numbers of steps, increasing from 0 or later.")
+        gaps = torch.isnan(self.y)
+        object.__setattr__(self, "times", times)
+        object.__setattr__(self, "_gaps", gaps if gaps.any() else None)  # most observations have none
 
     def __len__(self) -> int:
         return self.y.shape[-2]
@@ -102,37 +115,55 @@ class Observations:
         """The same on another device."""
         return replace(self, y=self.y.to(device), R=self.R.to(device))
 
+    def steps_before(self, k: int) -> int:
+        """Steps of the model from the observations before to those at k; none before the first."""
+        return self.times[k] - self.times[k - 1] if k else 0
+
     def __getitem__(self, k):
         if isinstance(k, slice):
-            first, _, stride = k.indices(len(self))
-            if stride != 1:
+            if k.indices(len(self))[2] != 1:
                 raise ValueError("Observations are consecutive: use a slice without a stride.")
-            return replace(self, y=self.y[..., k, :], first=self.first + first)
+            return replace(self, y=self.y[..., k, :], times=self.times[k])
         if not -len(self) <= k < len(self):
             raise IndexError(f"time {k} of {len(self)}.")
-        k %= len(self)
-        return Observation(self.y[..., k, :], self.network(self.first + k), self.R)
+        y, R, H = self.y[..., k, :], self.R, self.network(self.times[k])
+        if H is None:
+            return None
+        if self._gaps is not None and (gaps := self._gaps[..., k, :]).any():
+            if gaps.all():
+                return None
+            y, R = y.masked_fill(gaps, 0.0), R.expand_as(gaps).masked_fill(gaps, math.inf)
+        return Observation(y, H, R)
 
 
-def observe(truth: Tensor, network: Network, std: float, *, generator: torch.Generator) -> Observations:
+def observe(
+    truth: Tensor, network: Network, std: float, *, generator: torch.Generator, times: Sequence[int] | None = None
+) -> Observations:
     """Observe a trajectory: ``y_k = H_k(x_k) + eps_k`` with ``eps_k ~ N(0, std^2 I)``.
 
     Parameters
     ----------
     truth : (..., K, Nx); row k is the state at time k, and stays aligned with ``observations[k]``
-    network : what is observed when; the same number of values at every time
+    network : what is observed when; the same number of values at every time, or None for nothing
     std : standard deviation of the error, in units of the state
+    times : rows of the truth to observe, increasing; all by default
     """
     if truth.ndim < 2:
         raise ValueError(f"truth has shape {tuple(truth.shape)}: expected (..., K, Nx), time before space.")
     if not std > 0:
         raise ValueError(f"std = {std}: expected a positive standard deviation.")
-    seen = [network(k)(truth[..., k, :]) for k in range(truth.shape[-2])]
-    if len(sizes := {s.shape[-1] for s in seen}) != 1:
+    times = range(truth.shape[-2]) if times is None else times
+    if outside := [k for k in times if not 0 <= k < truth.shape[-2]]:
+        raise ValueError(
+            f"times: {outside[0]} is outside of the truth, which has the times 0 to {truth.shape[-2] - 1}."
+        )
+    seen = [None if (H := network(k)) is None else H(truth[..., k, :]) for k in times]
+    if len(sizes := {s.shape[-1] for s in seen if s is not None}) != 1:
         raise ValueError(
             f"The network observes {sorted(sizes)} values at different times: expected one number for all."
         )
-    seen = torch.stack(seen, -2)  # (..., K, Ny)
+    nothing = torch.full_like(next(s for s in seen if s is not None), math.nan)
+    seen = torch.stack([nothing if s is None else s for s in seen], -2)  # (..., K, Ny)
     noise = std * torch.randn(seen.shape, dtype=seen.dtype, generator=generator).to(seen.device)
     R = torch.full(seen.shape[-1:], std**2, dtype=seen.dtype, device=seen.device)
-    return Observations(seen + noise, network, R)
+    return Observations(seen + noise, network, R, times)

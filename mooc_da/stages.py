@@ -28,7 +28,7 @@ from torch import Tensor
 
 from .config import Experiment, seeded
 from .cycle import CycleResult, cycle
-from .filters import EnKFN
+from .finite_size import EnKFN
 from .learning import Pairs, fit, split_in_time, training_pairs
 from .models import CubicLorenz96, Lorenz96, Step, spin_up, trajectory
 from .networks import CorrectionCNN

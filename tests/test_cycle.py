@@ -8,7 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from mooc_da.cycle import CycleResult, cycle
-from mooc_da.filters import ETKF, EnKF, EnKFN, FilterDivergence
+from mooc_da.filters import ETKF, EnKF, FilterDivergence
+from mooc_da.finite_size import EnKFN
 from mooc_da.models import Lorenz96, spin_up, trajectory
 from mooc_da.networks import CorrectionCNN, HybridModel
 from mooc_da.observations import Observations, checkerboard, every, everywhere, observe

@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = (
     {"config", "models", "observations", "ensembles"},
-    {"filters", "variational", "covariances"},
+    {"filters", "finite_size", "localisation", "kalman", "particles"},
+    {"covariances", "minimisation", "variational", "smoothers", "hybrids"},
     {"cycle", "networks"},
     {"scores", "learning"},
     {"stages"},

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mooc_da.cycle import cycle
-from mooc_da.filters import ETKF, EnKF, EnKFN
+from mooc_da.filters import ETKF, EnKF
+from mooc_da.finite_size import EnKFN
 from mooc_da.models import Lorenz63, Lorenz96, repeated, spin_up, trajectory
 from mooc_da.observations import everywhere, observe
 from mooc_da.scores import rmse
