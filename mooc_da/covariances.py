@@ -170,7 +170,7 @@ class Blend:
     weights: Sequence[float]
 
     def __post_init__(self) -> None:
-        if len(self.parts) != len(self.weights) or not self.parts or min(self.weights) < 0:
+        if len(self.parts) != len(self.weights) or not self.parts or not all(w >= 0 for w in self.weights):
             raise ValueError(f"weights = {self.weights}: expected one, zero or positive, for each covariance.")
 
     @property

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm, trange
 
-from .filters import Ensemble, Filter, FilterDivergence, WindowMethod
-from .models import Step, one_thread, repeated
+from .filters import Ensemble, EnsembleFilter, Filter, FilterDivergence, WindowMethod
+from .models import Step, one_thread
 from .observations import Observations
 from .smoothers import EnKS
 
@@ -98,15 +98,19 @@ def cycle(
     FilterDivergence
         if the filter leaves the finite numbers; ``error.partial`` holds all results before
     """
+    if not hasattr(method, "analyse"):
+        raise TypeError(f"{type(method).__name__} works on windows: use cycle_windows.")
+    if keep_ensembles and not isinstance(method, EnsembleFilter):
+        raise TypeError(f"keep_ensembles: {type(method).__name__} has no ensemble to keep.")
     rows: list[dict[str, Tensor]] = []
     with guarded(method, rows, len(observations), differentiate):
         state = method.start(for_all(start, observations), generator)
-        check_fit(state.moments()[0], step, observations)
+        check_fit(state.E if hasattr(state, "E") else state.x, step, observations)
         for k in trange(len(observations), desc=progress, disable=not progress):
-            for _ in range(observations.steps_before(k)):
-                state = method.forecast(state, step, generator)
             if differentiate and k and k % differentiate == 0:
                 state = detached(state)
+            for _ in range(observations.steps_before(k)):
+                state = method.forecast(state, step, generator)
             row = dict(zip(("forecast", "forecast_variance"), state.moments(), strict=True))
             if keep_ensembles:
                 row["ensembles"] = state.E
@@ -117,9 +121,9 @@ def cycle(
             check_finite(row["analysis"])
             rows.append(row)
             if isinstance(method, EnKS):
-                state = method.remember(state)
-                for j, E in enumerate(state.past):
+                for j, E in enumerate((state.E, *state.past)):
                     rows[k - j] |= dict(zip(("smoothed", "smoothed_variance"), Ensemble(E).moments(), strict=True))
+                state = method.remember(state)
     return collected(rows, state)
 
 
@@ -142,17 +146,19 @@ def cycle_windows(
     In the result, ``analysis`` is the trajectory of the first window that holds a time, ``smoothed`` that of
     the last one. Arguments and errors as in :func:`cycle`.
     """
+    if not hasattr(method, "assimilate"):
+        raise TypeError(f"{type(method).__name__} works on one time after the other: use cycle.")
     rows: list[dict[str, Tensor]] = []
     with guarded(method, rows, len(observations)):
         state, first = method.start(for_all(start, observations), generator), 0
-        check_fit(state.moments()[0], step, observations)
+        check_fit(state.E if hasattr(state, "E") else state.x, step, observations)
         end = method.shift if method.lag else 0  # of the first window
         ends = range(end, max(end + 1, len(observations) - 1 + method.shift), method.shift)
         for end in tqdm(ends, desc=progress, disable=not progress):
             end = min(end, len(observations) - 1)
             begin = max(0, end - method.lag)
-            for k in range(first, begin):  # to the time that this window corrects
-                state = method.forecast(state, repeated(step, observations.steps_before(k + 1)), generator)
+            for _ in range(observations.times[begin] - observations.times[first]):  # to what this window corrects
+                state = method.forecast(state, step, generator)
             first = begin
             window = [
                 (observations.steps_before(k) if k > begin else 0, observations[k] if k >= len(rows) else None)
@@ -167,7 +173,7 @@ def cycle_windows(
                     rows.append(row | {"analysis": mean, "variance": variance} | diagnostics)
                 rows[begin + j] |= {"smoothed": mean, "smoothed_variance": variance}
             state = trajectory[0]
-    return collected(rows, state)
+    return collected(rows, trajectory[-1])
 
 
 @contextmanager
@@ -190,15 +196,20 @@ def guarded(method: Any, rows: list, n_times: int, differentiate: int = 0) -> It
 
 
 def check_finite(mean: Tensor) -> None:
+    """Raise FloatingPointError unless the mean (..., Nx) is finite."""
     if not math.isfinite(mean.detach().sum()):
         raise FloatingPointError("the analysis is not finite")
 
 
 def detached(state: Any) -> Any:
     """The same state, through which no gradient flows back."""
-    return replace(
-        state, **{f.name: v.detach() for f in fields(state) if isinstance(v := getattr(state, f.name), Tensor)}
-    )
+    cut = {}
+    for name, value in ((f.name, getattr(state, f.name)) for f in fields(state)):
+        if isinstance(value, Tensor):
+            cut[name] = value.detach()
+        elif isinstance(value, tuple):  # the past of a smoother
+            cut[name] = tuple(part.detach() for part in value)
+    return replace(state, **cut)
 
 
 def collected(rows: list[dict[str, Tensor]], final: Any) -> CycleResult | None:
@@ -249,7 +260,16 @@ def check_fit(x: Tensor, step: Step, observations: Observations) -> None:
         raise ValueError(
             f"step maps a state of shape {tuple(x.shape)} to {tuple(next_x.shape)}: expected the same shape."
         )
-    if (seen := obs.H(x)).shape[-1] != obs.y.shape[-1]:
+    try:
+        seen = obs.H(x)
+    except RuntimeError as error:
+        raise ValueError(
+            f"H cannot take a state of {x.dtype} and shape {tuple(x.shape)} ({error}): a float32 network must convert "
+            "what it takes and gives."
+        ) from error
+    if seen.dtype != x.dtype:
+        raise ValueError(f"H maps {x.dtype} to {seen.dtype}: expected the dtype of the state; convert in H.")
+    if seen.shape[-1] != obs.y.shape[-1]:
         raise ValueError(
             f"H of a state with {x.shape[-1]} points gives {seen.shape[-1]} values, but {obs.y.shape[-1]} "
             "are observed: state and observations belong to grids or networks of different size."

@@ -31,6 +31,34 @@ def inflate(E: Tensor, inflation: float | Tensor) -> Tensor:
     return mean + per_experiment(inflation, E) * X
 
 
+class GramEigh(torch.autograd.Function):
+    """``torch.linalg.eigh`` of a Gram matrix, with a derivative also where eigenvalues coincide at zero.
+
+    The general derivative divides by the differences of the eigenvalues. Within the null space of a Gram
+    matrix it is not needed: a small change of the factor moves nothing there to first order.
+    """
+
+    @staticmethod
+    def forward(ctx, A: Tensor) -> tuple[Tensor, Tensor]:
+        s, U = torch.linalg.eigh(A)
+        ctx.save_for_backward(s, U)
+        return s, U
+
+    @staticmethod
+    def backward(ctx, grad_s: Tensor, grad_U: Tensor) -> Tensor:
+        s, U = ctx.saved_tensors
+        gap = s.unsqueeze(-2) - s.unsqueeze(-1)
+        apart = gap.abs() > 1e-12 * s[..., -1:, None].abs()
+        inverse_gap = torch.where(apart, 1.0 / torch.where(apart, gap, 1.0), 0.0)
+        grad = U @ (inverse_gap * (U.mT @ grad_U) + torch.diag_embed(grad_s)) @ U.mT
+        return 0.5 * (grad + grad.mT)
+
+
+def eigh(A: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, and eigenvectors of symmetric A (..., n, n); see :class:`GramEigh`."""
+    return GramEigh.apply(A) if A.requires_grad else torch.linalg.eigh(A)
+
+
 def modes(Y: Tensor) -> tuple[Tensor, Tensor]:
     """Left singular vectors and squared singular values of ``Y = U diag(s) V^T``.
 
@@ -47,10 +75,10 @@ def modes(Y: Tensor) -> tuple[Tensor, Tensor]:
     U : (..., Ne, r) and s2 : (..., r) in ascending order, with r = min(Ne, Ny)
     """
     if Y.shape[-1] < Y.shape[-2]:
-        s2, V = torch.linalg.eigh(Y.mT @ Y)
+        s2, V = eigh(Y.mT @ Y)
         smallest = torch.finfo(Y.dtype).eps * s2[..., -1:]  # Y @ V is zero below, whatever it is divided by
         return (Y @ V) * torch.maximum(s2, smallest).rsqrt().unsqueeze(-2), s2
-    s2, U = torch.linalg.eigh(Y @ Y.mT)
+    s2, U = eigh(Y @ Y.mT)
     return U, s2
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .ensembles import (
     InnovationModes,
+    eigh,
     innovation_modes,
     innovation_statistics,
     observed_values,
@@ -80,7 +81,7 @@ def finite_size_analysis(m: InnovationModes, zeta: Tensor) -> Tensor:
     diagonal = m.s2 + zeta
     w = m.g / diagonal
     v = (math.sqrt(2.0 / (N + 2.0)) * zeta * w).unsqueeze(-1)  # the Hessian is a diagonal less v v^T
-    values, vectors = torch.linalg.eigh(torch.diag_embed(diagonal) - v * v.mT)  # positive at the minimum of D
+    values, vectors = eigh(torch.diag_embed(diagonal) - v * v.mT)  # positive at the minimum of D
     rest = (N / zeta).sqrt()  # outside the modes the Hessian is zeta I
     T = vectors * ((N / values.abs()).sqrt() - rest).unsqueeze(-2) @ vectors.mT
     return transformed(m, w, T, rest.unsqueeze(-1))
@@ -139,7 +140,11 @@ class EnKFN(EnsembleFilter):
         if self.adaptive:
             known = (beta * (nu / (nu - 2))).clamp(min=self.beta_min)  # before this innovation
             statistics = innovation_statistics(with_variance_factor(m, known), obs.R)
-            estimate = (m.delta2 - observed_values(obs.R)[0]) * (self.size - 1.0) / m.s2.sum(-1)
+            estimate = (
+                (m.delta2 - observed_values(obs.R)[0])
+                * (self.size - 1.0)
+                / m.s2.sum(-1).clamp(min=torch.finfo(beta.dtype).tiny)
+            )
             beta = torch.lerp(beta, estimate, 1 / (nu + 1))
             nu = min(nu + 1, self.nu_max)
             factor = (beta * (nu / (nu - 2))).clamp(min=self.beta_min)

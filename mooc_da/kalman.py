@@ -75,15 +75,16 @@ class GaussianFilter:
     model_error_std : sigma_q per step of the model, Q = sigma_q^2 I
     """
 
-    inflation: float = 1.0
-    model_error_std: float = 0.0
+    inflation: float | Tensor = 1.0
+    model_error_std: float | Tensor = 0.0
     linearises: ClassVar[bool] = True  # differentiates inside
 
     def __post_init__(self) -> None:
-        if not (self.inflation > 0 and math.isfinite(self.inflation)):
-            raise ValueError(f"inflation = {self.inflation}: expected a positive factor.")
-        if not (self.model_error_std >= 0 and math.isfinite(self.model_error_std)):
-            raise ValueError(f"model_error_std = {self.model_error_std}: expected zero or a positive number.")
+        inflation, std = (float(torch.as_tensor(v).detach()) for v in (self.inflation, self.model_error_std))
+        if not 0 < inflation < math.inf:
+            raise ValueError(f"inflation = {inflation}: expected a positive factor.")
+        if not 0 <= std < math.inf:
+            raise ValueError(f"model_error_std = {std}: expected zero or a positive number.")
 
     def start(self, sample: Tensor, generator: torch.Generator | None = None) -> Gaussian:
         """Mean and covariance of the sample (..., M, Nx)."""
@@ -130,10 +131,10 @@ class KF(ExtendedKF):
         value, A = jacobian(f, x)
         elsewhere = -1.0 - x  # on the other side of zero, and not there by symmetry
         tangent = value + (A @ (elsewhere - x).unsqueeze(-1)).squeeze(-1)
-        departure = (f(elsewhere) - tangent).abs().max()
+        departure = float((f(elsewhere) - tangent).detach().abs().max())
         if departure > 1e-8 * (1.0 + value.abs().max()):
             raise ValueError(
-                f"KF: {name} is not linear (its tangent misses its value elsewhere by {float(departure):.2g}): use "
+                f"KF: {name} is not linear (its tangent misses its value elsewhere by {departure:.2g}): use "
                 "ExtendedKF or UnscentedKF."
             )
         return value, A

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .ensembles import anomalies, check_observed
+from .ensembles import anomalies, check_observed, eigh
 from .filters import Ensemble, EnsembleFilter
 from .observations import Observation, Operator
 
@@ -60,7 +60,7 @@ def letkf_update(E: Tensor, HE: Tensor, y: Tensor, R: Tensor, near: Neighbours) 
     delta = (y - hx.squeeze(-2)) * scale
     Y = Y[..., near.index].movedim(-3, -2)  # (..., P, Ne, k)
     C = Y * near.taper.unsqueeze(-2)
-    s2, U = torch.linalg.eigh(C @ Y.mT)  # (..., P, Ne), (..., P, Ne, Ne)
+    s2, U = eigh(C @ Y.mT)  # (..., P, Ne), (..., P, Ne, Ne)
     g = U.mT @ (C @ delta[..., near.index].unsqueeze(-1))  # (..., P, Ne, 1)
     s2 = s2.clamp(min=0.0).unsqueeze(-1) + N
     W = U @ (g / s2 + (N / s2).sqrt() * U.mT)  # (..., P, Ne, Ne): column m makes member m
@@ -73,11 +73,12 @@ def letkf_update(E: Tensor, HE: Tensor, y: Tensor, R: Tensor, near: Neighbours) 
 @functools.lru_cache(maxsize=32)
 def picked_coordinates(H: Operator, n_sites: int, grid: tuple[int, ...], device: torch.device) -> Tensor:
     """Where H observes, (Ny, d), for an operator that picks points: it is shown their coordinates."""
-    points = coordinates(grid, device)  # (P, d)
-    seen = H(points.mT.repeat(1, n_sites // len(points))).mT  # (Ny, d)
-    if not torch.equal(seen, seen.round()) or (seen < 0).any() or (seen >= seen.new_tensor(grid)).any():
+    index = H(torch.arange(n_sites, dtype=torch.float64, device=device)).round().long()
+    probe = torch.arange(n_sites, dtype=torch.float64, device=device).sin()
+    if (index < 0).any() or (index >= n_sites).any() or not torch.equal(H(probe), probe[index]):
         raise ValueError("LETKF cannot tell where H observes, since it does not pick points: give positions(H).")
-    return seen
+    points = coordinates(grid, device)  # (P, d)
+    return points[index % len(points)]
 
 
 def coordinates(grid: tuple[int, ...], device: torch.device) -> Tensor:

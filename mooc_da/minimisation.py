@@ -84,12 +84,10 @@ def minimise(residual: Residual, v0: Tensor, *, iterations: int = 20, tolerance:
         for _ in range(iterations):
             if (gradients[-1] <= goal).all():
                 break
-            v = here.v - newton_step(residual, here, damping)
-            there = linearised(residual, v, here.misfits.shape[-1] + math.prod(here.states.shape[-2:]))
+            dv = newton_step(residual, here, damping)
+            there = linearised(residual, here.v - dv, here.misfits.shape[-1] + math.prod(here.states.shape[-2:]))
             better = there.cost <= here.cost * (1.0 + 1e-12)  # False also where it is not a number
-            damping = torch.where(
-                better, torch.where(damping > 1e-2, damping / 10.0, 0.0), 10.0 * damping.clamp(min=0.1)
-            )
+            damping = adapted(damping, dv, here, there)
             here = Linearisation(*(select(better, new, old) for new, old in zip(there, here, strict=True)))
             costs.append(here.cost)
             gradients.append(here.gradient.norm(dim=-1))
@@ -104,7 +102,17 @@ def minimise(residual: Residual, v0: Tensor, *, iterations: int = 20, tolerance:
     return result
 
 
+def adapted(damping: Tensor, dv: Tensor, here: Linearisation, there: Linearisation) -> Tensor:
+    """Less damping where the cost fell as the linearisation promised, more where it did not"""
+    promised = 0.5 * (torch.linalg.vecdot(dv, here.gradient) + damping * torch.linalg.vecdot(dv, dv))
+    gain = (here.cost - there.cost) / promised.clamp(min=torch.finfo(dv.dtype).tiny)
+    less = torch.where(damping > 1e-2, damping / 5.0, 0.0)
+    more = 3.0 * damping.clamp(min=1.0)
+    return torch.where(gain > 0.75, less, torch.where(gain > 0.25, damping, more))
+
+
 def minimum(first: Tensor, here: Linearisation, costs: list[Tensor], gradients: list[Tensor], goal: Tensor) -> Minimum:
+    """The result of the iterations so far."""
     cost, gradient = torch.stack(costs, -1), torch.stack(gradients, -1)
     return Minimum(here.v, first, here.states, posterior_variance(here), cost, gradient, gradient[..., -1] <= goal)
 

@@ -115,9 +115,9 @@ class Lorenz63:
         return rk4(self.tendency, state, self.dt)
 
     def random_state(self, shape: tuple[int, ...], *, generator: torch.Generator) -> Tensor:
-        """Random states around (0, 0, 25) to spin up from, (*shape, 3)."""
+        """Random states around (0, 0, 25) to spin up from, (*shape, 3), far from the slow spirals about the centres."""
         centre = torch.tensor([0.0, 0.0, 25.0], dtype=torch.float64)
-        return centre + torch.randn(*shape, 3, dtype=torch.float64, generator=generator)
+        return centre + 10.0 * torch.randn(*shape, 3, dtype=torch.float64, generator=generator)
 
 
 def tangent_linear(f: Step, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,22 +131,30 @@ def tangent_linear(f: Step, x: Tensor, directions: Tensor) -> tuple[Tensor, Tens
     f : (..., n) -> (..., m)
     x, directions : (..., n), one direction for each state
     """
+    keep_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
-        x = x.detach().clone().requires_grad_()
+        x = leaf(x, keep_graph)
         y = f(x)
         u = torch.zeros_like(y, requires_grad=True)
         (transposed,) = torch.autograd.grad(y, x, u, create_graph=True, allow_unused=True)
         if transposed is None or not transposed.requires_grad:  # f does not depend on x
             return y.detach(), torch.zeros_like(y)
-        (tangent,) = torch.autograd.grad(transposed, u, directions)
-    return y.detach(), tangent
+        (tangent,) = torch.autograd.grad(transposed, u, directions.clone(), create_graph=keep_graph)
+    return y if keep_graph else y.detach(), tangent
+
+
+def leaf(x: Tensor, keep_graph: bool) -> Tensor:
+    """A copy to differentiate by, still a function of what x depends on if ``keep_graph``."""
+    x = x.clone() if keep_graph else x.detach().clone()
+    return x if x.requires_grad else x.requires_grad_()
 
 
 def jacobian(f: Step, x: Tensor, n_outputs: int | None = None) -> tuple[Tensor, Tensor]:
     """``f(x) (..., m)`` and its derivative ``(..., m, n)``, exact, for any function of a batch of states.
 
     All at once, on copies of the state: one copy for each output and one sweep backwards where outputs are
-    few, else one for each input and :func:`tangent_linear`.
+    few, else one for each input and :func:`tangent_linear`. Where gradients are recorded, value and
+    derivative can be differentiated further.
 
     Parameters
     ----------
@@ -156,20 +164,22 @@ def jacobian(f: Step, x: Tensor, n_outputs: int | None = None) -> tuple[Tensor, 
     n = x.shape[-1]
     if n_outputs is None:
         with torch.no_grad():
-            n_outputs = f(x).shape[-1]
+            n_outputs = f(x.unsqueeze(-2)).shape[-1]
     backwards = n_outputs <= max(64, 2 * n)
     copies = x.unsqueeze(-2).repeat_interleave(n_outputs if backwards else n, -2)
     each = torch.eye(copies.shape[-2], dtype=x.dtype, device=x.device).expand(*copies.shape[:-1], -1)
     if not backwards:
         values, columns = tangent_linear(f, copies, each)
         return values[..., 0, :], columns.mT
+    keep_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
-        copies = copies.detach().clone().requires_grad_()
+        copies = leaf(copies, keep_graph)
         values = f(copies)
         if not values.requires_grad:  # f does not depend on x
             return values[..., 0, :], torch.zeros_like(copies)
-        (rows,) = torch.autograd.grad(values, copies, each.clone())
-    return values[..., 0, :].detach(), rows
+        (rows,) = torch.autograd.grad(values, copies, each.clone(), create_graph=keep_graph)
+    values = values[..., 0, :]
+    return values if keep_graph else values.detach(), rows
 
 
 def repeated(step: Step, n: int) -> Step:

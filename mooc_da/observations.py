@@ -102,7 +102,8 @@ class Observations:
             k = int(bad.any(-1).reshape(-1, len(self)).any(0).to(torch.int8).argmax())
             raise ValueError(f"y: {int(bad.sum())} values are infinite, the first at time {k}; a missing value is NaN.")
         times = range(len(self)) if self.times is None else self.times
-        if len(times) != len(self) or any(b <= a for a, b in itertools.pairwise(times)) or min(times, default=0) < 0:
+        ordered = all(a < b for a, b in itertools.pairwise(times)) and all(int(k) == k >= 0 for k in times)
+        if len(times) != len(self) or not ordered:
             raise ValueError(f"times: expected {len(self)} whole numbers of steps, increasing from 0 or later.")
         gaps = torch.isnan(self.y)
         object.__setattr__(self, "times", times)

@@ -23,9 +23,16 @@ class Particles:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Weighted mean and variance of every state variable, each (..., Nx)."""
-        w = self.log_weights.exp().unsqueeze(-1)
-        mean = (w * self.E).sum(-2)
-        return mean, (w * (self.E - mean.unsqueeze(-2)) ** 2).sum(-2)
+        X, mean = weighted_anomalies(self)
+        return mean.squeeze(-2), (X * X).sum(-2)
+
+
+def weighted_anomalies(state: Particles) -> tuple[Tensor, Tensor]:
+    """X (..., Ne, Nx) with the covariance ``X^T X``, and the mean (..., 1, Nx); a lost particle may be infinite."""
+    w = state.log_weights.exp().unsqueeze(-1)
+    E = torch.where(w > 0, state.E, 0.0)
+    mean = (w * E).sum(-2, keepdim=True)
+    return w.sqrt() * (E - mean), mean
 
 
 def bayes_update(log_weights: Tensor, HE: Tensor, y: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +110,8 @@ class ParticleFilter(EnsembleFilter):
         return Particles(E, torch.full(E.shape[:-1], -math.log(self.size), dtype=E.dtype, device=E.device))
 
     def forecast(self, state: Particles, step: Step, generator: torch.Generator | None = None) -> Particles:
-        """Every particle one step on, then a draw of the model error for each."""
+        """Resampled where few are left, every particle goes one step on, with a draw of the model error."""
+        state = self.resampled(state, generator)
         E = step(state.E)
         if torch.is_tensor(self.model_error_std) or self.model_error_std > 0:
             noise = torch.randn(E.shape, dtype=E.dtype, generator=generator).to(E.device)
@@ -116,13 +124,12 @@ class ParticleFilter(EnsembleFilter):
         HE = obs.H(state.E)
         check_observed(state.E, HE, obs.y, obs.R)
         log_weights, log_evidence = bayes_update(state.log_weights, HE, obs.y, obs.R)
-        size = effective_size(log_weights)
-        state = Particles(state.E, log_weights)
-        return self.resampled(state, size, generator), {"log_likelihood": log_evidence, "effective_size": size}
+        statistics = {"log_likelihood": log_evidence, "effective_size": effective_size(log_weights)}
+        return Particles(state.E, log_weights), statistics
 
-    def resampled(self, state: Particles, size: Tensor, generator: torch.Generator | None) -> Particles:
+    def resampled(self, state: Particles, generator: torch.Generator | None) -> Particles:
         """Equal weights again in the experiments where too few particles share the weight."""
-        few = (size < self.resample_below * self.size).unsqueeze(-1)  # (..., 1)
+        few = (effective_size(state.log_weights) < self.resample_below * self.size).unsqueeze(-1)  # (..., 1)
         if not few.any():
             return state
         index = systematic_resampling(state.log_weights, generator)
@@ -134,8 +141,7 @@ class ParticleFilter(EnsembleFilter):
 
     def jitter(self, state: Particles, generator: torch.Generator | None) -> Tensor:
         """Noise with the shape of the weighted ensemble (..., Ne, Nx)."""
-        w = state.log_weights.exp().unsqueeze(-1)
-        X = w.sqrt() * (state.E - (w * state.E).sum(-2, keepdim=True))  # covariance X^T X
+        X, _ = weighted_anomalies(state)
         U, _ = modes(X)
         root = U.mT @ X  # (..., r, Nx), the same covariance with fewer rows
         draws = torch.randn(*X.shape[:-1], root.shape[-2], dtype=X.dtype, generator=generator).to(X.device)

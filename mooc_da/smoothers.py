@@ -59,7 +59,7 @@ class EnKS(EnsembleFilter):
 
     def remember(self, state: LaggedEnsemble) -> LaggedEnsemble:
         """The present joins the past, and what is older than the lag leaves it."""
-        return replace(state, past=(state.E, *state.past)[: self.lag + 1])
+        return replace(state, past=(state.E, *state.past)[: self.lag])
 
 
 class WindowEnsemble(NamedTuple):

@@ -135,12 +135,12 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Var3D:
-    """3D-Var, cycled: :func:`var3d_update` with the same B at all times.
+class VariationalMethod:
+    """What 3D-Var and 4D-Var share: a static background covariance, start and forecast.
 
     Parameters
     ----------
-    covariance : B, of the errors of a forecast
+    covariance : B, of the errors of the background
     iterations, tolerance : of :func:`mooc_da.minimisation.minimise`
     """
 
@@ -160,6 +160,11 @@ class Var3D:
         """One step of the model; the variance is again that of B."""
         return self.background(step(state.x))
 
+
+@dataclass(frozen=True)
+class Var3D(VariationalMethod):
+    """3D-Var, for :func:`mooc_da.cycle`: :func:`var3d_update` with the same B at all times."""
+
     def analyse(
         self, state: Estimate, obs: Observation, generator: torch.Generator | None = None
     ) -> tuple[Estimate, dict]:
@@ -168,12 +173,11 @@ class Var3D:
 
 
 @dataclass(frozen=True)
-class Var4D(Var3D):
+class Var4D(VariationalMethod):
     """4D-Var, for :func:`mooc_da.cycle_windows`: :func:`var4d_update` with the same B for each window.
 
     Parameters
     ----------
-    covariance : B, of the errors at the beginning of a window
     lag : length of the window, in observation times
     shift : by how many of them it moves on; equal to ``lag``, windows side by side
     model_error : Q, covariance of the model's error between two observation times; None for a perfect model

@@ -10,9 +10,13 @@ from torch.testing import assert_close
 from mooc_da.cycle import CycleResult, cycle
 from mooc_da.filters import ETKF, EnKF, FilterDivergence
 from mooc_da.finite_size import EnKFN
+from mooc_da.kalman import ExtendedKF
+from mooc_da.localisation import LETKF
 from mooc_da.models import Lorenz96, spin_up, trajectory
 from mooc_da.networks import CorrectionCNN, HybridModel
 from mooc_da.observations import Observations, checkerboard, every, everywhere, observe
+from mooc_da.particles import ParticleFilter
+from mooc_da.smoothers import EnKS
 
 MODEL = Lorenz96()
 METHODS = pytest.mark.parametrize(
@@ -119,6 +123,42 @@ def test_one_run_of_observations_serves_a_batch_of_tunings(twin):
     for s, inflation in enumerate(inflations):
         alone = cycle(ETKF(12, inflation=inflation), MODEL, Observations(y, checkerboard, observations.R), E)
         assert_close(batch.analysis[s], alone.analysis, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "method",
+    (
+        EnKF(12),
+        ETKF(12, 1.05, model_error_std=0.1, rotation=True),
+        EnKFN(12),
+        LETKF(12, rotation=True),
+        EnKS(12, lag=3),
+        ParticleFilter(12, bandwidth=1.0),
+        ExtendedKF(1.02),
+    ),
+    ids=lambda m: type(m).__name__,
+)
+def test_from_its_final_state_a_run_goes_on_exactly(method, twin):
+    _, observations, start = twin
+    whole = cycle(method, MODEL, observations[:9], start, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    part = cycle(method, MODEL, observations[:5], start, generator=generator)
+    state = part.final
+    assert torch.equal(state.moments()[0], part.analysis[:, -1])
+    for k in range(5, 9):
+        state = method.forecast(state, MODEL, generator)
+        assert torch.equal(state.moments()[0], whole.forecast[:, k])
+        state, _ = method.analyse(state, observations[k], generator)
+        assert torch.equal(state.moments()[0], whole.analysis[:, k])
+        assert torch.equal(state.moments()[1], whole.variance[:, k])
+
+
+def test_an_ensemble_run_goes_on_by_a_new_cycle_from_its_next_forecast(twin):
+    _, observations, start = twin
+    whole = cycle(ETKF(12, 1.05), MODEL, observations, start)
+    part = cycle(ETKF(12, 1.05), MODEL, observations[:10], start)
+    rest = cycle(ETKF(12, 1.05), MODEL, observations[10:], MODEL(part.final.E))
+    assert torch.equal(rest.analysis, whole.analysis[:, 10:])
 
 
 @pytest.mark.parametrize("method", (EnKF(12), ETKF(12, rotation=True)), ids=("EnKF", "ETKF"))

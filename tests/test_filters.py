@@ -8,13 +8,15 @@ import torch
 from torch.testing import assert_close
 
 from mooc_da.ensembles import additive_noise, innovation_modes, spread, sqrt_core
-from mooc_da.filters import ETKF, EnKF, Ensemble, enkf_update, etkf_update
+from mooc_da.filters import ETKF, DEnKF, EnKF, Ensemble, denkf_update, enkf_update, etkf_update
 from mooc_da.finite_size import EnKFN, enkf_n_update, finite_size_zeta
 from mooc_da.observations import Observation, Pick
 
 SIZES = pytest.mark.parametrize(("n_members", "n_values"), ((9, 4), (5, 9), (9, 9)), ids=("Ne>Ny", "Ne<Ny", "Ne=Ny"))
 FILTERS = pytest.mark.parametrize(
-    "method", (EnKF(6), ETKF(6), EnKFN(6), EnKFN(6, adaptive=False)), ids=("EnKF", "ETKF", "EnKFN", "EnKFN plain")
+    "method",
+    (EnKF(6), DEnKF(6), ETKF(6), EnKFN(6), EnKFN(6, adaptive=False)),
+    ids=("EnKF", "DEnKF", "ETKF", "EnKFN", "EnKFN plain"),
 )
 
 
@@ -62,6 +64,26 @@ def test_the_etkf_is_the_formula_of_hunt_et_al_member_by_member(n_members, n_val
     P = np.linalg.inv(Y @ Y.T + (n_members - 1) * np.eye(n_members))
     weights = P @ Y @ delta + symmetric_power((n_members - 1) * P, 0.5)
     assert_close(etkf_update(E, HE, y, R)[0], torch.from_numpy(x + weights @ X))
+
+
+@SIZES
+def test_the_deterministic_enkf_gives_the_anomalies_half_the_gain(n_members, n_values, problem):
+    E, HE, y, R, H = problem(n_members, n_values)
+    x, P, H, R_matrix = E.mean(0).numpy(), np.cov(E.T), H.numpy(), np.diag(R)
+    K = P @ H.T @ np.linalg.inv(H @ P @ H.T + R_matrix)
+    X = E.numpy() - x
+    expected = x + K @ (y.numpy() - H @ x) + X - 0.5 * X @ H.T @ K.T
+    assert_close(denkf_update(E, HE, y, R)[0], torch.from_numpy(expected))
+
+
+def test_where_the_gain_is_small_the_deterministic_enkf_has_the_covariance_of_the_kalman_filter(problem):
+    E, HE, y, R, _ = problem(9, 4)
+    departures = []
+    for factor in (1e5, 1e6):
+        ours, etkf = (torch.cov(update(E, HE, y, factor * R)[0].T) for update in (denkf_update, etkf_update))
+        assert torch.linalg.eigvalsh(ours - etkf).min() > -1e-10  # never too narrow
+        departures.append((ours - etkf).norm())
+    assert float(departures[0] / departures[1]) == pytest.approx(100, rel=0.1)  # like the square of the gain
 
 
 def test_the_stochastic_enkf_is_the_kalman_filter_for_many_members(problem, generator):
@@ -162,7 +184,7 @@ def test_a_bounded_certainty_lets_beta_forget(problem):
     assert state.nu == 7.0
 
 
-@pytest.mark.parametrize("method", (EnKF, ETKF, EnKFN))
+@pytest.mark.parametrize("method", (EnKF, DEnKF, ETKF, EnKFN))
 def test_inflation_widens_the_analysis_about_the_same_mean(method, problem):
     E, _, y, R, H = problem(9, 4)
     obs = Observation(y, lambda x: x @ H.T, R)
@@ -182,7 +204,7 @@ def test_a_rotated_etkf_keeps_mean_and_covariance(problem, generator):
 
 
 @SIZES
-@pytest.mark.parametrize("update", (etkf_update, enkf_n_update))
+@pytest.mark.parametrize("update", (enkf_update, denkf_update, etkf_update, enkf_n_update))
 def test_innovation_statistics_are_those_of_the_dense_gaussian(update, n_members, n_values, problem):
     E, HE, y, R, _ = problem(n_members, n_values)
     S = torch.cov(HE.T) + torch.diag(R)

@@ -20,7 +20,7 @@ def within_sampling_error(runs, expected, *, rounding):
 
 @MODELS
 def test_halving_the_step_divides_the_error_of_rk4_by_sixteen(model, generator):
-    x = model.random_state((20,), generator=generator)
+    x = spin_up(model, (20,), generator=generator)
 
     def end(n_steps):
         return repeated(type(model)(dt=0.16 / n_steps), n_steps)(x)

@@ -1,10 +1,14 @@
-"""Networks, their alignment with time, the statistics of the noise, and what is refused."""
+"""Networks, their alignment with time, the statistics of the noise, what is missing, and what is refused."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from mooc_da.observations import Observations, checkerboard, every, everywhere, observe
+from mooc_da.cycle import cycle
+from mooc_da.filters import ETKF
+from mooc_da.observations import Observations, checkerboard, every, everywhere, observe, of_state
 
 TIMES, SITES = 9, 12
 LABELS = 100.0 * torch.arange(TIMES, dtype=torch.float64)[:, None] + torch.arange(SITES)  # truth[k, n] = 100 k + n
@@ -109,3 +113,64 @@ def test_observations_that_cannot_be_used_are_refused(y, variances, message):
 def test_impossible_networks_and_times_are_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_network_for_the_state_does_not_see_the_parameters_behind_it(randn):
+    z = randn(5, SITES + 2)
+    network = of_state(lambda k: None if k == 3 else checkerboard(k), 2)
+    for k in (0, 1):
+        assert torch.equal(network(k)(z), checkerboard(k)(z[:, :-2]))
+    assert network(3) is None
+
+
+TIMED = [0, 3, 4, 7]
+
+
+def test_rows_of_observations_at_some_times_belong_to_these_times(generator):
+    observations = observe(LABELS, checkerboard, 1e-6, generator=generator, times=TIMED)
+    assert observations.y.shape == (4, SITES // 2)
+    for part, first in ((observations, 0), (observations[1:], 1), (observations[1:][1:3], 2)):
+        for k in range(len(part)):
+            at = TIMED[first + k]
+            assert_close(part[k].y, LABELS[at, at % 2 :: 2], atol=1e-4, rtol=0)
+            assert torch.equal(part[k].H(LABELS[at]), LABELS[at, at % 2 :: 2])
+        steps = [part.steps_before(k) for k in range(len(part))]
+        assert steps == [0, *(b - a for a, b in zip(TIMED[first:], TIMED[first + 1 :], strict=False))][: len(part)]
+    assert torch.equal(observations[-1].y, observations[3].y)
+
+
+def test_what_is_missing_is_nan_in_y_and_of_infinite_variance_to_a_filter(generator):
+    network = lambda k: None if k == 2 else everywhere(k)  # noqa: E731
+    observations = observe(LABELS, network, 0.1, generator=generator)
+    assert observations.y[2].isnan().all()
+    assert observations[2] is None
+    y = observations.y.clone()
+    y[4, 1], y[5] = torch.nan, torch.nan
+    gappy = replace(observations, y=y)
+    assert gappy[5] is None
+    assert gappy[4].R.isinf().nonzero().tolist() == [[1]]
+    assert torch.isfinite(gappy[4].y).all()
+    assert gappy[3].R.shape == (SITES,)
+    batch = replace(observations, y=torch.stack((observations.y, y)))
+    assert batch[4].R.shape == (2, SITES)
+    assert batch[4].R.isinf().nonzero().tolist() == [[1, 1]]
+    assert batch[5].R.isinf().any(-1).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("times", ((0, 1, 2), (0, 1, 1, 2), (3, 2, 1, 0), (-1, 0, 1, 2), (0, 1.5, 2, 3)), ids=str)
+def test_times_that_do_not_number_the_rows_in_order_are_refused(times):
+    with pytest.raises(ValueError, match="times: expected 4 whole numbers of steps, increasing from 0"):
+        Observations(Y, everywhere, R, times)
+
+
+@pytest.mark.parametrize("times", ((0, TIMES), (-1, 2), (3, 50)), ids=str)
+def test_times_outside_of_the_truth_are_refused(times, generator):
+    with pytest.raises(ValueError, match=r"is outside of the truth, which has the times 0 to 8"):
+        observe(LABELS, everywhere, 0.1, generator=generator, times=times)
+
+
+def test_observations_of_nothing_at_all_are_refused(randn):
+    with pytest.raises(ValueError, match="all values are missing, nothing to assimilate"):
+        cycle(ETKF(5), torch.sin, Observations(Y * torch.nan, everywhere, R), randn(5, 3))
+    with pytest.raises(ValueError, match="observes"):
+        observe(LABELS, lambda k: None, 0.1, generator=None)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 import mooc_da as da
-from mooc_da import stages
+from mooc_da import covariances, stages
 
 REPEATS = 41
 ROWS: list[tuple[float, float]] = []  # measured and target
@@ -169,6 +169,77 @@ def training(cfg: da.Experiment) -> None:
     )
 
 
+def perfect_model_twin(step: da.models.Step, model, std: float, batch: tuple[int, ...], n_times: int):
+    """Truth, observations of every point, a start around the truth and the climate's covariance."""
+    generator = torch.Generator().manual_seed(1)
+    truth = da.trajectory(step, da.spin_up(model, batch, generator=generator), n_times - 1)
+    seen = da.observe(truth, da.everywhere, std, generator=generator)
+    start = truth[..., :1, :] + torch.randn(*batch, 100, truth.shape[-1], dtype=truth.dtype, generator=generator)
+    climate = da.trajectory(step, da.spin_up(model, (20,), generator=generator), 400).flatten(0, 1)
+    return truth, seen, start, covariances.climatological(climate)
+
+
+def methods() -> None:
+    """Milliseconds per observation time and the RMSE of the methods, single experiments unless said."""
+    generator = torch.Generator().manual_seed(2)
+
+    def per_time(what: str, target: float, loop, method, step, twin, n_experiments: int = 1) -> None:
+        truth, seen, start, _ = twin
+        loop(method, step, seen[:20] if seen.y.ndim == 2 else seen[:5], start, generator=generator)  # warm up
+        results, seconds = [], []
+        for _ in range(3):
+            begin = time.perf_counter()
+            results.append(loop(method, step, seen, start, generator=generator))
+            seconds.append(time.perf_counter() - begin)
+        both = torch.stack((results[0].analysis, results[0].smoothed)) if results[0].smoothed is not None else None
+        error = da.rmse(results[0].analysis, truth)[..., len(seen) // 5 :].mean()
+        detail = f"RMSE {error:.3f}" + (
+            f", mean over the window {da.rmse(both, truth).mean(-1).mean():.3f}" if both is not None else ""
+        )
+        row(what, 1e3 * statistics.median(seconds) / len(seen) / n_experiments, target, "ms", detail)
+
+    model = da.Lorenz96()
+    twin = perfect_model_twin(model, model, 1.0, (), 500)
+    B = twin[3]
+    per_time("ETKF, Lorenz-96, Ne = 40", 0.25, da.cycle, da.ETKF(40, inflation=1.01), model, twin)
+    per_time("stochastic EnKF, Ne = 40", 0.2, da.cycle, da.EnKF(40, inflation=1.06), model, twin)
+    batch = perfect_model_twin(model, model, 1.0, (64,), 100)
+    per_time("  of a batch of 64, per experiment", 0.1, da.cycle, da.EnKF(40, inflation=1.06), model, batch, 64)
+    per_time("LETKF, Ne = 7", 1.5, da.cycle, da.LETKF(7, inflation=1.04, rotation=True), model, twin)
+    per_time("3D-Var", 3.0, da.cycle, da.Var3D(covariances.scaled(B, 0.02)), model, twin)
+    var4d = da.Var4D(covariances.scaled(B, 0.005), lag=10, shift=10, tolerance=1e-3)
+    per_time("4D-Var, windows of ten", 6.0, da.cycle_windows, var4d, model, twin)
+    lorenz63 = da.Lorenz63()
+    step = da.repeated(lorenz63, 25)
+    twin = perfect_model_twin(step, lorenz63, 2**0.5, (), 200)
+    B = analysis_error_covariance(step, twin)
+    var4d = da.Var4D(B, lag=2, shift=1, tolerance=1e-2)
+    per_time("4D-Var, Lorenz-63, two observations 25 steps apart", 40.0, da.cycle_windows, var4d, step, twin)
+    enkf_example()
+
+
+def analysis_error_covariance(step: da.models.Step, twin) -> covariances.Dense:
+    """The mean covariance of the analysis ensembles of an ETKF, a background covariance for 4D-Var."""
+    _, seen, start, _ = twin
+    analysis = da.cycle(da.ETKF(20, inflation=1.02), step, seen, start)
+    return covariances.Dense(torch.diag(analysis.variance[len(seen) // 5 :].mean(0)))
+
+
+def enkf_example() -> None:
+    """Lorenz-63 as in the EnKF example of TorchDA: Euler steps of 0.001 up to T = 25, 50 members, every 500 steps."""
+    model = da.Lorenz63(rho=35.0, dt=1e-3)
+    euler = lambda x: torch.add(x, model.tendency(x), alpha=model.dt)  # noqa: E731
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        truth = da.trajectory(euler, da.spin_up(da.Lorenz63(rho=35.0), generator=generator), 25_000)
+    seen = da.observe(truth, da.everywhere, 2.0, generator=generator, times=range(500, 25_001, 500))
+    start = truth[500] + 2.0 * torch.randn(50, 3, dtype=truth.dtype, generator=generator)
+    begin = time.perf_counter()
+    result = da.cycle(da.EnKF(50, inflation=1.02), euler, seen, start, generator=generator)
+    error = da.rmse(result.analysis, truth[500::500])[5:].mean()
+    row("EnKF, Lorenz-63, 25 000 Euler steps, 50 members", time.perf_counter() - begin, 1.5, "s", f"RMSE {error:.3f}")
+
+
 def import_time() -> None:
     """What ``import mooc_da`` adds to ``import torch``, in fresh processes."""
     code = "import time, torch; t = time.perf_counter(); import mooc_da; print(time.perf_counter() - t)"
@@ -186,6 +257,7 @@ def main() -> None:
     hybrid_step()
     cycle_against_its_kernels(cfg)
     batch_against_single(cfg)
+    methods()
     import_time()
     training(da.Experiment())
     met = sum(value <= target for value, target in ROWS)
