@@ -163,7 +163,7 @@ class Homogeneous:
 class Blend:
     """A weighted sum of covariances, ``sum_i w_i B_i``: static with flow-dependent, or one multiplied by a factor.
 
-    Its control vector holds those of the parts, one after the other (Lorenc 2003, doi 10.1256/qj.02.132).
+    Its control vector holds those of the parts, one after the other (Lorenc 2003).
     """
 
     parts: Sequence[Covariance]

@@ -46,7 +46,7 @@ class BlendedEnsemble(EnsembleFilter):
 
 @dataclass(frozen=True)
 class HybridVar(BlendedEnsemble):
-    """ETKF–3D-Var (Hamill & Snyder 2000, doi 10.1175/1520-0493(2000)128<2905:AHEKFV>2.0.CO;2); for ``cycle``.
+    """ETKF–3D-Var (Hamill & Snyder 2000), for ``cycle``.
 
     The mean is analysed by 3D-Var with the blended covariance, the anomalies by the ETKF, which lays
     them around the new mean.

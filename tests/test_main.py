@@ -1,6 +1,7 @@
 """``python -m mooc_da`` from the shell."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,9 @@ def test_impossible_options_fail_at_once_with_advice(arguments, message):
     assert process.returncode == 2
     assert message in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def test_the_example_in_the_readme_runs_and_scores_as_published(capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    exec(example, {})
+    assert 0.17 < float(re.search(r"\d\.\d+", capsys.readouterr().out)[0]) < 0.27  # published: 0.22
