@@ -10,16 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .models import Step, repeated
 from .observations import Observations
-
-if TYPE_CHECKING:
-    from .cycle import CycleResult
 
 
 class Covariance(Protocol):
@@ -224,7 +221,7 @@ def nmc(step: Step, analyses: Tensor, short: int, long: int) -> Covariance:
     return from_anomalies((differences - differences.mean(-2, keepdim=True)) / math.sqrt(2.0))
 
 
-def desroziers(result: CycleResult, observations: Observations) -> tuple[Tensor, Tensor]:
+def desroziers(forecast: Tensor, analysis: Tensor, observations: Observations) -> tuple[Tensor, Tensor]:
     r"""Variances of observation and forecast errors from departures (Desroziers et al. 2005, doi 10.1256/qj.05.108).
 
     .. math:: R \approx \overline{d_a d_f}, \quad H P^f H^T \approx \overline{(d_f - d_a)\, d_f}, \qquad
@@ -232,18 +229,22 @@ def desroziers(result: CycleResult, observations: Observations) -> tuple[Tensor,
 
     exact if the analysis used the right covariances; where they differ from those used, these are wrong.
 
+    Parameters
+    ----------
+    forecast, analysis : (..., K, Nx) of a :class:`mooc_da.CycleResult`
+
     Returns
     -------
     (..., Ny) each: the estimates of the diagonals of R and of HPH^T, averaged over the times
     """
-    if len(result) != len(observations):
-        raise ValueError(f"{len(result)} results for {len(observations)} observations: expected the same times.")
-    d_f, d_a = departures(result.forecast, observations), departures(result.analysis, observations)
+    d_f, d_a = departures(forecast, observations), departures(analysis, observations)
     return (d_a * d_f).nanmean(-2), ((d_f - d_a) * d_f).nanmean(-2)
 
 
 def departures(states: Tensor, observations: Observations) -> Tensor:
     """``y_k - H_k(x_k)``, (..., K, Ny), for states (..., K, Nx); NaN where a value is missing."""
+    if states.shape[-2] != len(observations):
+        raise ValueError(f"{states.shape[-2]} states for {len(observations)} observations: expected the same times.")
     rows = []
     for k in range(len(observations)):
         H = observations.network(observations.times[k])
@@ -252,12 +253,14 @@ def departures(states: Tensor, observations: Observations) -> Tensor:
     return torch.stack(rows, -2)
 
 
-def chi2_consistency(result: CycleResult, n_values: int) -> tuple[Tensor, float]:
+def chi2_consistency(chi2: Tensor, n_values: int) -> tuple[Tensor, float]:
     """Time mean of the innovations' chi2 per value, (...,), and the standard error of that mean if all were right.
 
     One in a consistent filter; above, the forecast errors are larger than the spread and R say.
+
+    Parameters
+    ----------
+    chi2 : (..., K), ``result.diagnostics["chi2"]``
+    n_values : Ny, observed values at each time
     """
-    if "chi2" not in result.diagnostics:
-        raise ValueError(f"chi2 is not among the diagnostics of this method: {sorted(result.diagnostics)}.")
-    chi2 = result.diagnostics["chi2"]
     return chi2.nanmean(-1), math.sqrt(2.0 / (n_values * chi2.shape[-1]))

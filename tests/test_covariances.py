@@ -20,13 +20,12 @@ from mooc_da.covariances import (
     nmc,
     scaled,
 )
-from mooc_da.cycle import cycle, cycle_windows
+from mooc_da.cycle import cycle
 from mooc_da.filters import ETKF
 from mooc_da.kalman import KF
 from mooc_da.localisation import coordinates
 from mooc_da.models import trajectory
 from mooc_da.observations import Observations, every, everywhere, observe
-from mooc_da.variational import Var4D
 
 
 def matrix(B):
@@ -161,13 +160,13 @@ def test_departures_of_a_consistent_filter_tell_its_covariances(method, consiste
     step, observations, start, std, R = consistent
     result = cycle(method(model_error_std=std), step, observations, start)[100:]
     part = observations[100:]
-    R_estimate, P_estimate = desroziers(result, part)
+    R_estimate, P_estimate = desroziers(result.forecast, result.analysis, part)
     P = result.forecast_variance[-1, ::2]
     tolerance = 5 * (2 / len(part)) ** 0.5 * (P + R)
     assert ((R_estimate - R).abs() < tolerance).all()
     assert ((P_estimate - P).abs() < tolerance).all()
     assert_close(R_estimate + P_estimate, departures(result.forecast, part).square().mean(0))
-    chi2, error = chi2_consistency(result, 2)
+    chi2, error = chi2_consistency(result.diagnostics["chi2"], 2)
     assert abs(float(chi2) - 1) < 4 * error
     assert error == pytest.approx((2 / (2 * len(part))) ** 0.5)
 
@@ -175,7 +174,8 @@ def test_departures_of_a_consistent_filter_tell_its_covariances(method, consiste
 @pytest.mark.parametrize(("model_error_std", "sign"), ((0.2, 1), (1.0, -1)), ids=("too sure", "too careful"))
 def test_chi2_tells_a_filter_that_is_too_sure_from_one_too_careful(model_error_std, sign, consistent):
     step, observations, start, *_ = consistent
-    chi2, error = chi2_consistency(cycle(KF(model_error_std=model_error_std), step, observations, start)[100:], 2)
+    result = cycle(KF(model_error_std=model_error_std), step, observations, start)[100:]
+    chi2, error = chi2_consistency(result.diagnostics["chi2"], 2)
     assert sign * (float(chi2) - 1) > 10 * error
 
 
@@ -187,7 +187,7 @@ def test_departures_are_nothing_where_nothing_is_observed(randn):
     assert_close(d[:4], (p.y - p.observe(states))[:4], equal_nan=True)
     assert d[4].isnan().all()
     result = cycle(KF(), p.step, observations, p.start)
-    for estimate in desroziers(result, observations):
+    for estimate in desroziers(result.forecast, result.analysis, observations):
         assert torch.isfinite(estimate).all()
 
 
@@ -226,10 +226,7 @@ def test_what_is_no_covariance_is_refused(call, message):
         call()
 
 
-def test_consistency_is_not_asked_of_results_that_cannot_tell(randn):
+def test_departures_of_other_times_are_refused(randn):
     p = LinearProblem(randn)
-    result = cycle_windows(Var4D(Diagonal(torch.ones(4).double()), lag=4, shift=4), p.step, p.observations, p.start)
-    with pytest.raises(ValueError, match=r"chi2 is not among the diagnostics.*\['converged', 'cost'"):
-        chi2_consistency(result, 2)
-    with pytest.raises(ValueError, match="5 results for 3 observations"):
-        desroziers(result, Observations(p.y[:3], everywhere, p.R))
+    with pytest.raises(ValueError, match="5 states for 3 observations"):
+        departures(randn(5, 4), Observations(p.y[:3], everywhere, p.R))

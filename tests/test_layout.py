@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 # The package
 
 LAYERS = (
-    {"config", "models", "observations", "ensembles"},
+    {"config", "models", "shallow_water", "observations", "ensembles"},
     {"filters", "finite_size", "localisation", "kalman", "particles"},
     {"covariances", "minimisation", "variational", "smoothers", "hybrids"},
     {"cycle", "networks"},

@@ -3,7 +3,8 @@
 Several experiments of 4000 cycles in one batched call. Tolerances: the values are printed to two digits, and means
 over 4000 cycles differ from seed to seed by a hundredth (Lorenz-96) or a few (Lorenz-63). The median of the
 experiments is compared: the ETKF with 24 members, an inflation of 1.013 and random rotations may lose the truth for
-good after thousands of cycles (so does one written out in NumPy on the same data). What takes minutes is marked ``weekly``.
+good after thousands of cycles (so does one written out in NumPy on the same data). What takes minutes is marked
+``weekly``.
 
 An inflation that DAPPER counts per unit of time and for the covariance, as for its extended Kalman filter, is
 here one per observation and for the standard deviation.
