@@ -213,16 +213,16 @@ def methods() -> None:
     step = da.repeated(lorenz63, 25)
     twin = perfect_model_twin(step, lorenz63, 2**0.5, (), 200)
     B = analysis_error_covariance(step, twin)
-    var4d = da.Var4D(B, lag=2, shift=1, tolerance=1e-2)
+    var4d = da.Var4D(B, lag=2, shift=2, tolerance=1e-2)
     per_time("4D-Var, Lorenz-63, two observations 25 steps apart", 40.0, da.cycle_windows, var4d, step, twin)
     enkf_example()
 
 
-def analysis_error_covariance(step: da.models.Step, twin) -> covariances.Dense:
-    """The mean covariance of the analysis ensembles of an ETKF, a background covariance for 4D-Var."""
+def analysis_error_covariance(step: da.models.Step, twin) -> covariances.Diagonal:
+    """Twice the mean variances of the analyses of an ETKF, a background covariance for 4D-Var."""
     _, seen, start, _ = twin
     analysis = da.cycle(da.ETKF(20, inflation=1.02), step, seen, start)
-    return covariances.Dense(torch.diag(analysis.variance[len(seen) // 5 :].mean(0)))
+    return covariances.Diagonal(2.0 * analysis.variance[len(seen) // 5 :].mean(0))
 
 
 def enkf_example() -> None:
