@@ -1,15 +1,15 @@
 """mooc_da: data assimilation meets machine learning, the package of the course.
 
 config        Experiment: every number of the course
-models        rk4, Lorenz63, Lorenz96, CubicLorenz96, ShallowWater; trajectory, spin_up, lyapunov_exponents
+models        rk4, Lorenz63, Lorenz96, CubicLorenz96; trajectory, spin_up, lyapunov_exponents; shallow_water
 observations  networks (everywhere, every, checkerboard), observe, Observation(y, H, R)
 ensembles     ensemble algebra: anomalies, inflate, sqrt_core, rotate
 filters       EnKF, DEnKF, ETKF and a table of all methods; finite_size (EnKFN), localisation (LETKF),
               kalman (KF, ExtendedKF, UnscentedKF), particles (ParticleFilter)
-variational   Var3D, Var4D; smoothers (EnKS, IEnKS, FourDEnVar), hybrids (HybridVar, EnsembleVar4D)
+variational   Var3D, Var4D (by minimisation); smoothers (EnKS, IEnKS, FourDEnVar), hybrids (HybridVar, EnsembleVar4D)
 covariances   B as a square root, estimates of B and R
 cycle         the one loop: cycle(method, step, observations, start), cycle_windows
-networks      CorrectionCNN, CubicRidge (the baseline), HybridModel, TendencyHybrid
+networks      CorrectionCNN, CubicRidge (the baseline), HybridModel, TendencyHybrid; latent (EOFs, autoencoder)
 learning      training_pairs, split_in_time, fit, rollout_loss
 scores        rmse, crps, rank_histogram, forecast_errors, skill_horizon, climate
 stages        the story in cached steps: truth -> observations -> analysis -> correction

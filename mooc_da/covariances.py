@@ -190,6 +190,10 @@ def scaled(B: Covariance, factor: float) -> Blend:
 
 def from_anomalies(X: Tensor) -> Covariance:
     """The covariance of anomalies (M, Nx) in its smaller form: a matrix if there are more samples than variables."""
+    if X.ndim != 2:
+        raise ValueError(
+            f"X has shape {tuple(X.shape)}: expected (M, Nx), one state a row; flatten(0, -2) makes it so."
+        )
     n_samples, n_sites = X.shape
     return Dense(X.mT @ X / (n_samples - 1.0)) if n_samples > 2 * n_sites else LowRank(X)
 
@@ -253,8 +257,8 @@ def departures(states: Tensor, observations: Observations) -> Tensor:
     return torch.stack(rows, -2)
 
 
-def chi2_consistency(chi2: Tensor, n_values: int) -> tuple[Tensor, float]:
-    """Time mean of the innovations' chi2 per value, (...,), and the standard error of that mean if all were right.
+def chi2_consistency(chi2: Tensor, n_values: int) -> tuple[Tensor, Tensor]:
+    """Time mean of the innovations' chi2 per value, and the standard error of that mean if all were right, (...,).
 
     One in a consistent filter; above, the forecast errors are larger than the spread and R say.
 
@@ -263,4 +267,4 @@ def chi2_consistency(chi2: Tensor, n_values: int) -> tuple[Tensor, float]:
     chi2 : (..., K), ``result.diagnostics["chi2"]``
     n_values : Ny, observed values at each time
     """
-    return chi2.nanmean(-1), math.sqrt(2.0 / (n_values * chi2.shape[-1]))
+    return chi2.nanmean(-1), (2.0 / (n_values * torch.isfinite(chi2).sum(-1))).sqrt()

@@ -13,9 +13,12 @@ from torch import Tensor
 from tqdm.auto import tqdm, trange
 
 from .filters import Ensemble, EnsembleFilter, Filter, FilterDivergence, WindowMethod
+from .hybrids import BlendedEnsemble
 from .models import Step, one_thread
 from .observations import Observations
+from .particles import ParticleFilter
 from .smoothers import EnKS
+from .variational import Var4D, VariationalMethod
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def cycle(
     method: Filter,
     step: Step,
     observations: Observations,
-    start: Tensor,
+    start: Tensor | Any,
     *,
     generator: torch.Generator | None = None,
     progress: str = "",
@@ -84,7 +87,8 @@ def cycle(
     step : one step of the model; also a hybrid or a network, in evaluation mode. Between two observations
         it is taken as many times as their ``times`` are apart
     observations : K times, (..., K, Ny); leading axes are independent experiments
-    start : (..., M, Nx), a sample of possible states at the first time, e.g. of the model's climate
+    start : (..., M, Nx), a sample of possible states at the first time, e.g. of the model's climate; or
+        the state of the method at that time, for example a forecast from the ``final`` one of another run
     generator : for methods that draw random numbers
     progress : text of a progress bar; silent without
     keep_ensembles : keep the forecast ensembles (for rank histograms; K x Ne x Nx numbers)
@@ -100,12 +104,14 @@ def cycle(
     """
     if not hasattr(method, "analyse"):
         raise TypeError(f"{type(method).__name__} works on windows: use cycle_windows.")
-    if keep_ensembles and not isinstance(method, EnsembleFilter):
-        raise TypeError(f"keep_ensembles: {type(method).__name__} has no ensemble to keep.")
+    if keep_ensembles and (not isinstance(method, EnsembleFilter) or isinstance(method, ParticleFilter)):
+        raise TypeError(f"keep_ensembles: {type(method).__name__} has no ensemble of equal members to keep.")
+    if differentiate and isinstance(method, VariationalMethod | BlendedEnsemble):
+        raise TypeError(f"differentiate: {type(method).__name__} minimises without gradients; use an ensemble filter.")
     rows: list[dict[str, Tensor]] = []
     with guarded(method, rows, len(observations), differentiate):
-        state = method.start(for_all(start, observations), generator)
-        check_fit(state.E if hasattr(state, "E") else state.x, step, observations)
+        state = method.start(for_all(start, observations), generator) if isinstance(start, Tensor) else start
+        check_fit(state.E[..., :1, :] if hasattr(state, "E") else state.x.unsqueeze(-2), step, observations)
         for k in trange(len(observations), desc=progress, disable=not progress):
             if differentiate and k and k % differentiate == 0:
                 state = detached(state)
@@ -144,14 +150,14 @@ def cycle_windows(
     first observation); ``lag = 0`` corrects the state at the time of each observation, as a filter does.
 
     In the result, ``analysis`` is the trajectory of the first window that holds a time, ``smoothed`` that of
-    the last one. Arguments and errors as in :func:`cycle`.
+    the last one; the diagnostics of a window stand in all its new rows. Arguments and errors as in :func:`cycle`.
     """
     if not hasattr(method, "assimilate"):
         raise TypeError(f"{type(method).__name__} works on one time after the other: use cycle.")
     rows: list[dict[str, Tensor]] = []
     with guarded(method, rows, len(observations)):
         state, first = method.start(for_all(start, observations), generator), 0
-        check_fit(state.E if hasattr(state, "E") else state.x, step, observations)
+        check_fit(state.E[..., :1, :] if hasattr(state, "E") else state.x.unsqueeze(-2), step, observations)
         end = method.shift if method.lag else 0  # of the first window
         ends = range(end, max(end + 1, len(observations) - 1 + method.shift), method.shift)
         for end in tqdm(ends, desc=progress, disable=not progress):
@@ -159,12 +165,13 @@ def cycle_windows(
             begin = max(0, end - method.lag)
             for _ in range(observations.times[begin] - observations.times[first]):  # to what this window corrects
                 state = method.forecast(state, step, generator)
-            first = begin
             window = [
                 (observations.steps_before(k) if k > begin else 0, observations[k] if k >= len(rows) else None)
                 for k in range(begin, end + 1)
             ]
             background, trajectory, diagnostics = method.assimilate(state, step, window, generator)
+            if "log_likelihood" in diagnostics:  # of all that is new; each row takes its share
+                diagnostics["log_likelihood"] = diagnostics["log_likelihood"] / (end + 1 - len(rows))
             for j, (before, after) in enumerate(zip(background, trajectory, strict=True)):
                 mean, variance = after.moments()
                 check_finite(mean)
@@ -172,7 +179,8 @@ def cycle_windows(
                     row = dict(zip(("forecast", "forecast_variance"), before.moments(), strict=True))
                     rows.append(row | {"analysis": mean, "variance": variance} | diagnostics)
                 rows[begin + j] |= {"smoothed": mean, "smoothed_variance": variance}
-            state = trajectory[0]
+            weak = isinstance(method, Var4D) and method.model_error is not None
+            state, first = (trajectory[-1], end) if weak else (trajectory[0], begin)
     return collected(rows, trajectory[-1])
 
 
@@ -188,8 +196,8 @@ def guarded(method: Any, rows: list, n_times: int, differentiate: int = 0) -> It
             yield
     except (FloatingPointError, torch.linalg.LinAlgError) as error:
         diverged = FilterDivergence(
-            f"The filter diverged at time {len(rows)} of {n_times} ({error}). Increase inflation, "
-            "model_error_std or the ensemble, or start closer to the truth. `.partial` holds the result so far."
+            f"The filter diverged at time {len(rows)} of {n_times} ({error}). Increase inflation, model_error_std or "
+            "size, whichever the method has, or start closer to the truth. `.partial` holds the result so far."
         )
         diverged.partial = collected(rows, None)
         raise diverged from error

@@ -77,7 +77,8 @@ def modes(Y: Tensor) -> tuple[Tensor, Tensor]:
     if Y.shape[-1] < Y.shape[-2]:
         s2, V = eigh(Y.mT @ Y)
         smallest = torch.finfo(Y.dtype).eps * s2[..., -1:]  # Y @ V is zero below, whatever it is divided by
-        return (Y @ V) * torch.maximum(s2, smallest).rsqrt().unsqueeze(-2), s2
+        floor = torch.where(s2[..., -1:] > 0, torch.maximum(s2, smallest), 1.0)
+        return (Y @ V) * floor.rsqrt().unsqueeze(-2), s2
     s2, U = eigh(Y @ Y.mT)
     return U, s2
 
@@ -148,10 +149,8 @@ def innovation_statistics(m: InnovationModes, R: Tensor) -> dict[str, Tensor]:
 def likelihood(chi2: Tensor, log_det: Tensor, R: Tensor) -> dict[str, Tensor]:
     """``chi2`` per value and ``log_likelihood``, from the sum of squares and the log determinant in units of R."""
     n_values, log_R = observed_values(R)
-    return {
-        "chi2": chi2 / n_values.clamp(min=1),
-        "log_likelihood": -0.5 * (chi2 + log_det + log_R + n_values * math.log(2 * math.pi)),
-    }
+    log_likelihood = -0.5 * (chi2 + log_det + log_R + n_values * math.log(2 * math.pi))
+    return {"chi2": chi2 / n_values, "log_likelihood": torch.where(n_values > 0, log_likelihood, math.nan)}
 
 
 def with_variance_factor(m: InnovationModes, factor: Tensor) -> InnovationModes:

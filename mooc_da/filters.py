@@ -30,7 +30,7 @@ variance only for small states); n is the size of the state, a step the model fr
 | `FourDEnVar`     | smoothers    | nearly linear in a window | Ne windows                   | Liu et al. (2008)       |
 | `Var3D` (-)      | variational  | B the same at all times   | a step, iterations of H      | Lorenc (1986)           |
 | `Var4D` (-)      | variational  | B; model perfect, or Q    | iterations of tangent runs   | Talagrand & Courtier    |
-| `HybridVar`      | hybrids      | B partly of the ensemble  | those of ETKF and 3D-Var     | Hamill & Snyder (2000)  |
+| `HybridVar`      | hybrids      | B partly of the ensemble  | those of ETKF and 3D-Var     | Wang et al. (2007)      |
 | `EnsembleVar4D`  | hybrids      | as 4D-Var; perturbs y     | Ne times that of 4D-Var      | Isaksen et al. (2010)   |
 """
 
@@ -149,7 +149,7 @@ class Filter(Protocol):
     """What :func:`mooc_da.cycle` asks of a filter."""
 
     def start(self, sample: Tensor, generator: torch.Generator | None) -> Ensemble:
-        """State before the first observation, from a sample (..., M, Nx) of possible states."""
+        """State at the time of the first observation, before it, from a sample (..., M, Nx) of possible states."""
 
     def forecast(self, state: Ensemble, step: Step, generator: torch.Generator | None) -> Ensemble:
         """State at the next time, before its observation."""

@@ -140,12 +140,10 @@ class EnKFN(EnsembleFilter):
         if self.adaptive:
             known = (beta * (nu / (nu - 2))).clamp(min=self.beta_min)  # before this innovation
             statistics = innovation_statistics(with_variance_factor(m, known), obs.R)
-            estimate = (
-                (m.delta2 - observed_values(obs.R)[0])
-                * (self.size - 1.0)
-                / m.s2.sum(-1).clamp(min=torch.finfo(beta.dtype).tiny)
-            )
-            beta = torch.lerp(beta, estimate, 1 / (nu + 1))
+            n_values, _ = observed_values(obs.R)
+            variance = m.s2.sum(-1).clamp(min=torch.finfo(beta.dtype).tiny)
+            estimate = (m.delta2 - n_values) * (self.size - 1.0) / variance
+            beta = torch.where(n_values > 0, torch.lerp(beta, estimate, 1 / (nu + 1)), beta)
             nu = min(nu + 1, self.nu_max)
             factor = (beta * (nu / (nu - 2))).clamp(min=self.beta_min)
             prior = with_variance_factor(m, factor)

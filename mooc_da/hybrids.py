@@ -41,15 +41,17 @@ class BlendedEnsemble(EnsembleFilter):
 
     def blended(self, X: Tensor) -> Blend:
         """The covariance for anomalies X (..., Ne, Nx)."""
+        if not torch.isfinite(X).all():
+            raise FloatingPointError("the forecast ensemble is not finite")
         return Blend((self.covariance, LowRank(X)), (1.0 - self.weight, self.weight))
 
 
 @dataclass(frozen=True)
 class HybridVar(BlendedEnsemble):
-    """ETKF–3D-Var (Hamill & Snyder 2000), for ``cycle``.
+    """ETKF–3D-Var (Wang, Snyder & Hamill 2007), for ``cycle``.
 
-    The mean is analysed by 3D-Var with the blended covariance, the anomalies by the ETKF, which lays
-    them around the new mean.
+    The mean is analysed by 3D-Var with a blended covariance (Hamill & Snyder 2000), the anomalies by the
+    ETKF, which lays them around the new mean. ``chi2`` and ``log_likelihood`` are those of the ETKF alone.
     """
 
     def analyse(
@@ -89,18 +91,20 @@ class EnsembleVar4D(BlendedEnsemble):
             state.E,
             self.blended(X.unsqueeze(-3)),
             step,
-            [(n_steps, self.perturbed(obs, generator)) for n_steps, obs in window],
+            [(n_steps, self.perturbed(obs, state.E.shape[:-2], generator)) for n_steps, obs in window],
             iterations=self.iterations,
             tolerance=self.tolerance,
         )
         analysis = [Ensemble(self.finished(E, generator)) for E in found.states.unbind(-2)]
         return background, analysis, {name: value.mean(-1) for name, value in diagnostics(found).items()}
 
-    def perturbed(self, obs: Observation | None, generator: torch.Generator | None) -> Observation | None:
+    def perturbed(
+        self, obs: Observation | None, batch: tuple[int, ...], generator: torch.Generator | None
+    ) -> Observation | None:
         """The observation once for every member (..., Ne, Ny), with errors drawn from N(0, R) and centred."""
         if obs is None:
             return None
-        eps = torch.randn(*obs.y.shape[:-1], self.size, obs.y.shape[-1], dtype=obs.y.dtype, generator=generator)
+        eps = torch.randn(*batch, self.size, obs.y.shape[-1], dtype=obs.y.dtype, generator=generator)
         eps = eps.to(obs.y.device) - eps.mean(-2, keepdim=True).to(obs.y.device)
         R = obs.R if obs.R.ndim == 1 else obs.R.unsqueeze(-2)
         return Observation(obs.y.unsqueeze(-2) + torch.where(torch.isfinite(R), R, 0.0).sqrt() * eps, obs.H, R)

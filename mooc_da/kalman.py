@@ -71,7 +71,7 @@ class GaussianFilter:
 
     Parameters
     ----------
-    inflation : factor of the standard deviation of the forecast, 1 for none
+    inflation : factor of the standard deviation, at every step of the model; 1 for none
     model_error_std : sigma_q per step of the model, Q = sigma_q^2 I
     """
 
@@ -80,6 +80,10 @@ class GaussianFilter:
     linearises: ClassVar[bool] = True  # differentiates inside
 
     def __post_init__(self) -> None:
+        if any(torch.is_tensor(v) and v.numel() != 1 for v in (self.inflation, self.model_error_std)):
+            raise ValueError(
+                f"{type(self).__name__} takes one tuning for all experiments; ensemble filters take several."
+            )
         inflation, std = (float(torch.as_tensor(v).detach()) for v in (self.inflation, self.model_error_std))
         if not 0 < inflation < math.inf:
             raise ValueError(f"inflation = {inflation}: expected a positive factor.")
@@ -131,8 +135,8 @@ class KF(ExtendedKF):
         value, A = jacobian(f, x)
         elsewhere = -1.0 - x  # on the other side of zero, and not there by symmetry
         tangent = value + (A @ (elsewhere - x).unsqueeze(-1)).squeeze(-1)
-        departure = float((f(elsewhere) - tangent).detach().abs().max())
-        if departure > 1e-8 * (1.0 + value.abs().max()):
+        departure = float((f(elsewhere.unsqueeze(-2)).squeeze(-2) - tangent).detach().abs().max())
+        if departure > torch.finfo(x.dtype).eps ** 0.5 * (1.0 + value.abs().max()):
             raise ValueError(
                 f"KF: {name} is not linear (its tangent misses its value elsewhere by {departure:.2g}): use "
                 "ExtendedKF or UnscentedKF."
@@ -183,7 +187,9 @@ def sigma_points(state: Gaussian, kappa: float) -> tuple[Tensor, Tensor]:
     """Sigma points ``(..., 2 Nx + 1, Nx)`` and their weights ``(2 Nx + 1,)``; see :class:`UnscentedKF`."""
     n = state.x.shape[-1]
     P = state.P
-    jitter = 1e-12 * P.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]  # a start of few states has no full rank
+    jitter = (
+        max(1e-12, 10 * torch.finfo(P.dtype).eps) * P.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    )  # a start of few states has no full rank
     S = math.sqrt(n + kappa) * torch.linalg.cholesky(P + jitter * torch.eye(n, dtype=P.dtype, device=P.device)).mT
     x = state.x.unsqueeze(-2)
     weights = torch.full((2 * n + 1,), 0.5 / (n + kappa), dtype=P.dtype, device=P.device)

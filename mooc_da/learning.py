@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm, trange
 
-from .cycle import cycle
+from .cycle import cycle, detached
 from .filters import Filter
 from .models import Step, one_thread
 from .networks import CorrectionCNN
@@ -239,9 +239,10 @@ def fit_likelihood(
 ) -> LikelihoodHistory:
     """Learn whatever is in the model or the filter from the likelihood that the filter gives the observations.
 
-    The run is cut into blocks. Each is differentiated through all its forecasts and analyses and followed by a
-    step of Adam; the next goes on from the ensemble there is (the truncated, auto-differentiable EnKF of Chen,
-    Sanz-Alonso & Willett 2022, doi 10.1137/21M1434477). No truth and no analysis is needed as a target.
+    The run is cut into blocks. Each is differentiated through its analyses and the forecasts between them, and
+    followed by a step of Adam; the next goes on from the state there is (the truncated, auto-differentiable
+    EnKF of Chen, Sanz-Alonso & Willett 2022, doi 10.1137/21M1434477). No truth and no analysis is needed as a
+    target.
 
     Parameters
     ----------
@@ -255,25 +256,28 @@ def fit_likelihood(
     parameters = list(parameters)
     if not parameters or not all(p.requires_grad for p in parameters):
         raise ValueError("parameters: expected tensors with requires_grad=True that step or method use.")
-    if not 1 <= block <= len(observations):
-        raise ValueError(f"block = {block}: expected 1 to {len(observations)}, the number of observation times.")
+    if not 2 <= block <= len(observations):
+        raise ValueError(f"block = {block}: expected 2 to {len(observations)}, the number of observation times.")
     optimiser = torch.optim.Adam(parameters, lr=learning_rate)
     losses, values = [], []
-    firsts = [first for _ in range(epochs) for first in range(0, len(observations) - block + 1, block)]
-    E = start
-    for first in tqdm(firsts, desc=progress, disable=not progress):
-        seen = observations[first : first + block]
-        result = cycle(method, step, seen, E if first else start, generator=generator, differentiate=block)
+    blocks = [(first, observations[first : first + block]) for first in range(0, len(observations) - 1, block)]
+    for first, seen in tqdm(blocks * epochs, desc=progress, disable=not progress):
+        if first == 0:
+            state = start
+        result = cycle(method, step, seen, state, generator=generator, differentiate=block)
+        if "log_likelihood" not in result.diagnostics:
+            raise ValueError(
+                f"method: {type(method).__name__} gives no likelihood; use EnKF, DEnKF, ETKF or a Kalman filter."
+            )
         loss = -result.diagnostics["log_likelihood"].nanmean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(loss.detach())
         values.append(torch.cat([p.detach().flatten() for p in parameters]))
+        state = detached(result.final)
         if (following := first + block) < len(observations):
-            state = result.final
             with torch.no_grad():
                 for _ in range(observations.steps_before(following)):
                     state = method.forecast(state, step, generator)
-            E = state.E.detach()
     return LikelihoodHistory(torch.stack(losses), torch.stack(values))

@@ -59,14 +59,15 @@ def letkf_update(E: Tensor, HE: Tensor, y: Tensor, R: Tensor, near: Neighbours) 
     Y = Y * scale.unsqueeze(-2)
     delta = (y - hx.squeeze(-2)) * scale
     Y = Y[..., near.index].movedim(-3, -2)  # (..., P, Ne, k)
-    C = Y * near.taper.unsqueeze(-2)
+    taper = near.taper.to(Y)
+    C = Y * taper.unsqueeze(-2)
     s2, U = eigh(C @ Y.mT)  # (..., P, Ne), (..., P, Ne, Ne)
     g = U.mT @ (C @ delta[..., near.index].unsqueeze(-1))  # (..., P, Ne, 1)
     s2 = s2.clamp(min=0.0).unsqueeze(-1) + N
     W = U @ (g / s2 + (N / s2).sqrt() * U.mT)  # (..., P, Ne, Ne): column m makes member m
     X = X.unflatten(-1, (-1, near.index.shape[0])).movedim(-3, -1)  # (..., fields, P, Ne)
     E_a = x + (W.mT.unsqueeze(-4) @ X.unsqueeze(-1)).squeeze(-1).movedim(-1, -3).flatten(-2)
-    n_local = near.taper.sum(-1).mean().expand(E.shape[:-2])
+    n_local = (taper * torch.isfinite(R).to(Y)[..., near.index]).sum(-1).mean(-1).expand(E.shape[:-2])
     return E_a, {"n_local": n_local}
 
 
@@ -117,7 +118,7 @@ class LETKF(EnsembleFilter):
     ----------
     radius : length of the taper, in points of the grid; infinite for none
     grid : number of points along each axis; a ring of all Nx points by default. A state of several
-        fields holds them one after the other
+        fields holds them one after the other. Parameters behind a state have no place on it
     positions : H -> (Ny, d), where its values belong on the grid; found out by itself if H picks points
     """
 
@@ -129,6 +130,7 @@ class LETKF(EnsembleFilter):
         super().__post_init__()
         if not self.radius > 0:
             raise ValueError(f"radius = {self.radius}: expected a positive length, or infinity for no localisation.")
+        object.__setattr__(self, "grid", tuple(self.grid))
 
     def analyse(
         self, state: Ensemble, obs: Observation, generator: torch.Generator | None = None

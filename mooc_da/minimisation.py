@@ -103,7 +103,7 @@ def minimise(residual: Residual, v0: Tensor, *, iterations: int = 20, tolerance:
 
 
 def adapted(damping: Tensor, dv: Tensor, here: Linearisation, there: Linearisation) -> Tensor:
-    """Less damping where the cost fell as the linearisation promised, more where it did not"""
+    """Less damping where the cost fell as the linearisation promised, more where it did not."""
     promised = 0.5 * (torch.linalg.vecdot(dv, here.gradient) + damping * torch.linalg.vecdot(dv, dv))
     gain = (here.cost - there.cost) / promised.clamp(min=torch.finfo(dv.dtype).tiny)
     less = torch.where(damping > 1e-2, damping / 5.0, 0.0)

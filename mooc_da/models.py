@@ -135,9 +135,11 @@ def tangent_linear(f: Step, x: Tensor, directions: Tensor) -> tuple[Tensor, Tens
     with torch.inference_mode(False), torch.enable_grad():
         x = leaf(x, keep_graph)
         y = f(x)
+        if not y.requires_grad:  # f does not depend on x
+            return y, torch.zeros_like(y)
         u = torch.zeros_like(y, requires_grad=True)
         (transposed,) = torch.autograd.grad(y, x, u, create_graph=True, allow_unused=True)
-        if transposed is None or not transposed.requires_grad:  # f does not depend on x
+        if transposed is None or not transposed.requires_grad:  # nor does it by way of a parameter
             return y.detach(), torch.zeros_like(y)
         (tangent,) = torch.autograd.grad(transposed, u, directions.clone(), create_graph=keep_graph)
     return y if keep_graph else y.detach(), tangent
@@ -200,11 +202,15 @@ def augmented(model_of: Callable[[Tensor], Step], n_parameters: int) -> Step:
 
     A filter that runs it estimates the parameters with the state, through their covariance in the ensemble;
     they stay as they are between analyses. With :func:`mooc_da.observations.of_state` as the network.
+    ``n_parameters`` is at least one.
 
     Parameters
     ----------
     model_of : parameters (..., n_parameters) -> model, for example ``lambda F: Lorenz96(forcing=F)``
     """
+
+    if n_parameters < 1:
+        raise ValueError(f"n_parameters = {n_parameters}: expected at least one.")
 
     def step(z: Tensor) -> Tensor:
         x, theta = z[..., :-n_parameters], z[..., -n_parameters:]

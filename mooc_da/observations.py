@@ -57,7 +57,9 @@ def checkerboard(k: int) -> Operator:
 
 
 def of_state(network: Network, n_parameters: int) -> Network:
-    """The network for a state that carries ``n_parameters`` parameters behind it, which nobody observes."""
+    """The network for a state with ``n_parameters`` parameters, one or more, behind it, which nobody observes."""
+    if n_parameters < 1:
+        raise ValueError(f"n_parameters = {n_parameters}: expected at least one.")
 
     def ignoring(k: int) -> Operator | None:
         H = network(k)
@@ -74,7 +76,8 @@ class Observations:
 
     Parameters
     ----------
-    y : (..., K, Ny), leading axes are independent experiments; NaN where a value is missing
+    y : (..., K, Ny), leading axes are independent experiments; NaN where a value is missing. An experiment
+        that misses all values of a time which others of the batch see is analysed with them: inflated, not corrected
     network : time -> operator
     R : (Ny,) error variances
     times : time of each row in steps of the model, increasing; every step from 0 by default

@@ -57,7 +57,7 @@ def bayes_update(log_weights: Tensor, HE: Tensor, y: Tensor, R: Tensor) -> tuple
     joint = torch.where(torch.isfinite(log_likelihoods), log_weights + log_likelihoods, -math.inf)
     log_evidence = joint.logsumexp(-1)
     if not torch.isfinite(log_evidence).all():
-        raise FloatingPointError("all particles have zero weight: none of them explains the observation")
+        raise FloatingPointError("all particles have zero weight: H of every one is NaN, infinite or beyond measure")
     constant = 0.5 * (log_R + n_values * math.log(2.0 * math.pi))
     return joint - log_evidence.unsqueeze(-1), log_evidence - constant
 

@@ -98,6 +98,8 @@ class FourDEnVar(EnsembleFilter):
     Quadratic, so that :func:`etkf_update` of the whole trajectory, with the observations of all times side by
     side, is its minimum: the same weights correct the beginning, the middle and the end of the window.
 
+    Within a window the model is taken as perfect; ``model_error_std`` acts from one window to the next.
+
     Parameters
     ----------
     lag, shift : the window, in observation times, and by how many it moves on

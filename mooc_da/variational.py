@@ -41,7 +41,7 @@ def blue_update(x_b: Tensor, B: Covariance, H: Tensor, y: Tensor, R: Tensor) -> 
     S = B.sqrt(identity)  # (..., r, Nx), transposed square root
     Y = (S @ H.mT) * scale  # (..., r, Ny)
     delta = (y - x_b @ H.mT) * scale
-    A = Y.mT @ Y + torch.eye(len(R), dtype=x_b.dtype, device=x_b.device)
+    A = Y.mT @ Y + torch.eye(R.shape[-1], dtype=x_b.dtype, device=x_b.device)
     weights = Y @ torch.cholesky_solve(delta.unsqueeze(-1), torch.linalg.cholesky(A))  # (..., r, 1)
     return x_b + (S.mT @ weights).squeeze(-1)
 
@@ -116,8 +116,12 @@ def var4d_update(
             f"window: steps {[n for n, _ in window]}: expected 0 at the beginning and at least one before "
             "each later time; an observation before its window belongs to another."
         )
-    if B.variance.shape[-1] != x_b.shape[-1]:
-        raise ValueError(f"B is of {B.variance.shape[-1]} variables but x_b of {x_b.shape[-1]}: expected the same.")
+    for name, covariance in (("B", B), ("Q", Q)) if Q else (("B", B),):
+        if covariance.variance.shape[-1] != x_b.shape[-1] or covariance.variance.dtype != x_b.dtype:
+            raise ValueError(
+                f"{name} is of {covariance.variance.shape[-1]} variables and {covariance.variance.dtype}, but x_b of "
+                f"{x_b.shape[-1]} and {x_b.dtype}: expected the same."
+            )
     v0 = x_b.new_zeros(*x_b.shape[:-1], B.rank + (len(window) - 1) * (Q.rank if Q else 0))
     residual = trajectory_residual(x_b.clone(), B, step, window, Q)
     return minimise(residual, v0, iterations=iterations, tolerance=tolerance)
@@ -149,8 +153,16 @@ class VariationalMethod:
     tolerance: float = 1e-4
     linearises: ClassVar[bool] = True  # differentiates inside
 
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or not self.tolerance > 0:
+            raise ValueError(
+                f"iterations = {self.iterations}, tolerance = {self.tolerance}: expected at least one, above zero."
+            )
+
     def start(self, sample: Tensor, generator: torch.Generator | None = None) -> Estimate:
         """The mean of the sample (..., M, Nx)."""
+        if sample.ndim < 2:
+            raise ValueError(f"start has shape {tuple(sample.shape)}: expected (..., M, Nx), states as rows.")
         return self.background(sample.mean(-2))
 
     def background(self, x: Tensor) -> Estimate:
@@ -158,7 +170,7 @@ class VariationalMethod:
 
     def forecast(self, state: Estimate, step: Step, generator: torch.Generator | None = None) -> Estimate:
         """One step of the model; the variance is again that of B."""
-        return self.background(step(state.x))
+        return self.background(step(state.x.unsqueeze(-2)).squeeze(-2))  # a batch of one, as in the minimisation
 
 
 @dataclass(frozen=True)
@@ -188,7 +200,13 @@ class Var4D(VariationalMethod):
     model_error: Covariance | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_window(self.lag, self.shift)
+        if self.model_error is not None and self.shift != self.lag:
+            raise ValueError(
+                f"lag = {self.lag}, shift = {self.shift}: with model_error, expected shift = lag, "
+                "else the next would lose the errors found."
+            )
 
     def assimilate(
         self, state: Estimate, step: Step, window: Window, generator: torch.Generator | None = None

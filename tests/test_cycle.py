@@ -233,7 +233,7 @@ TWO = Observations(OBSERVATIONS.y.expand(2, 3, 20), checkerboard, OBSERVATIONS.R
             {"start": START.expand(3, 5, 40), "observations": TWO},
             r"start has experiments \(3,\) but the observations \(2,\)",
         ),
-        ({"step": lambda x: x[..., :20]}, r"step maps a state of shape \(40,\) to \(20,\)"),
+        ({"step": lambda x: x[..., :20]}, r"step maps a state of shape \(1, 40\) to \(1, 20\)"),
         ({"step": HybridModel(MODEL, CorrectionCNN())}, r"training mode: call step.eval\(\)"),
     ),
 )

@@ -14,7 +14,7 @@ from mooc_da.hybrids import EnsembleVar4D, HybridVar
 from mooc_da.kalman import ExtendedKF, UnscentedKF
 from mooc_da.localisation import LETKF
 from mooc_da.models import Lorenz96, spin_up, trajectory
-from mooc_da.observations import Observations, checkerboard, everywhere, observe
+from mooc_da.observations import Observations, checkerboard, every, everywhere, observe
 from mooc_da.particles import ParticleFilter
 from mooc_da.smoothers import EnKS, FourDEnVar, IEnKS
 from mooc_da.variational import Var3D, Var4D
@@ -134,3 +134,15 @@ def test_irregular_times_are_a_run_on_every_step_with_nothing_in_between(method,
         assert_close(getattr(ours, name), getattr(long, name)[times], atol=1e-7, rtol=0)
     if ours.smoothed is not None:
         assert_close(ours.smoothed, long.smoothed[times], atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("method", (ETKF(8), DEnKF(8), EnKFN(8), EnKS(8, lag=2)), ids=lambda m: type(m).__name__)
+def test_an_experiment_that_sees_nothing_at_a_time_keeps_its_ensemble_with_few_observations(method, twin, generator):
+    truth, _ = twin
+    start = torch.randn(12, 8, dtype=torch.float64, generator=generator)
+    y = observe(truth[:3], every(4), 0.3, generator=generator).y.repeat(2, 1, 1)  # Ny = 2 < Ne
+    y[1, 1] = torch.nan
+    result = run(method, Observations(y, every(4), torch.full((2,), 0.09, dtype=torch.float64)), start)
+    assert_close(result.analysis[1, 1], result.forecast[1, 1])
+    assert result.diagnostics["log_likelihood"][1, 1].isnan()
+    assert torch.isfinite(result.diagnostics["log_likelihood"][0]).all()

@@ -95,8 +95,8 @@ def test_an_augmented_step_leaves_the_parameters_alone_and_a_network_does_not_se
     (
         ({"parameters": ()}, "parameters: expected tensors with requires_grad"),
         ({"parameters": (torch.zeros(()),)}, "parameters: expected tensors with requires_grad"),
-        ({"block": 0}, "block = 0: expected 1 to 200"),
-        ({"block": 201}, "block = 201: expected 1 to 200"),
+        ({"block": 0}, "block = 0: expected 2 to 200"),
+        ({"block": 201}, "block = 201: expected 2 to 200"),
     ),
 )
 def test_what_cannot_be_learnt_is_refused(change, message, twin):

@@ -118,6 +118,7 @@ def test_lorenz96_with_a_static_covariance_scores_as_published(result, published
 
 
 @pytest.mark.weekly
+@pytest.mark.filterwarnings("ignore:The minimisation stopped")  # now and then a window does not converge
 @pytest.mark.parametrize(
     ("method", "published"),
     (

@@ -15,7 +15,7 @@ from mooc_da.hybrids import HybridVar
 from mooc_da.kalman import KF, ExtendedKF
 from mooc_da.minimisation import MinimisationDivergence
 from mooc_da.models import trajectory
-from mooc_da.observations import Observation, Observations, Pick
+from mooc_da.observations import Observation, Observations, Pick, everywhere, observe
 from mooc_da.variational import Var3D, Var4D, blue_update, var3d_update, var4d_update
 
 MISSING = pytest.mark.parametrize("missing", (False, True), ids=("all there", "some missing"))
@@ -166,7 +166,7 @@ B4, B6 = (Diagonal(torch.ones(n, dtype=torch.float64)) for n in (4, 6))
         (lambda: var4d_update(OBS.y, B4, torch.sin, []), "window: it has no times"),
         (lambda: var4d_update(OBS.y, B4, torch.sin, [(1, OBS)]), r"window: steps \[1\]: expected 0 at the beginning"),
         (lambda: var4d_update(OBS.y, B4, torch.sin, [(0, OBS), (0, OBS)]), r"window: steps \[0, 0\]"),
-        (lambda: var3d_update(OBS.y[:3], B4, OBS), "B is of 4 variables but x_b of 3"),
+        (lambda: var3d_update(OBS.y[:3], B4, OBS), "B is of 4 variables and .* but x_b of 3"),
         (lambda: Var4D(B4, lag=1, shift=2), "lag = 1, shift = 2"),
         (lambda: Var4D(B4, lag=-1), "lag = -1"),
     ),
@@ -190,3 +190,23 @@ def test_an_operator_in_training_mode_or_of_another_dtype_is_refused(method, net
         run(lambda x: H(x).float())
     with pytest.raises(ValueError, match="float32"):
         run(H.float())  # a float32 network casts at its own border, or is refused with advice
+
+
+@pytest.mark.parametrize("lag", (1, 4))
+def test_the_next_window_begins_with_the_model_errors_that_this_one_found(lag, randn, generator):
+    n, n_times, std = 6, 201, 0.5
+    M = torch.linalg.qr(randn(n, n))[0]
+    truth = [randn(n)]
+    for noise in randn(n_times - 1, n):
+        truth.append(M @ truth[-1] + std * noise)
+    truth = torch.stack(truth)
+    observations = observe(truth, everywhere, 0.5, generator=generator)
+    B, Q = (Diagonal(torch.full((n,), variance, dtype=torch.float64)) for variance in (0.15, std**2))
+    errors = []
+    for model_error in (None, Q):
+        method = Var4D(B, lag=lag, shift=lag, model_error=model_error)
+        result = cycle_windows(method, lambda x: x @ M.mT, observations, truth[:1] + randn(5, n))
+        errors.append(float((result.forecast - truth)[20:].square().mean().sqrt()))
+    assert errors[1] < 0.95 * errors[0]
+    with pytest.raises(ValueError, match="expected shift = lag"):
+        Var4D(B, lag=2, shift=1, model_error=Q)
