@@ -19,7 +19,7 @@ from torch import Tensor
 from .models import jacobian
 
 Residual = Callable[[Tensor], tuple[Tensor, Tensor]]  # v (..., n, r) -> misfits (..., n, m), states (..., n, T, Nx)
-LARGEST_MATRIX = 512  # above, the Hessian is applied, not formed
+LARGEST_MATRIX = 512**2  # entries; where the tangents would have more, the Hessian is applied, not formed
 
 
 class Minimum(NamedTuple):
@@ -52,13 +52,16 @@ class Linearisation(NamedTuple):
     tangents: Tensor | None  # (..., r, T, Nx) of the states
 
 
-def minimise(residual: Residual, v0: Tensor, *, iterations: int = 20, tolerance: float = 1e-4) -> Minimum:
+def minimise(
+    residual: Residual, v0: Tensor, *, n_states: int = 0, iterations: int = 20, tolerance: float = 1e-4
+) -> Minimum:
     """Gauss–Newton with Levenberg–Marquardt damping, which sets in where a step would raise the cost.
 
     Parameters
     ----------
     residual : v -> misfits and states; any number of vectors side by side, each by itself
     v0 : (..., r) first guess
+    n_states : T Nx, numbers in the states of one vector; with r it says whether the Jacobian can be formed
     iterations : at most so many
     tolerance : stop when ``|grad J|`` has fallen below this fraction of ``1 + |grad J(v0)|``, in all experiments
 
@@ -73,7 +76,8 @@ def minimise(residual: Residual, v0: Tensor, *, iterations: int = 20, tolerance:
         if the tolerance is not reached
     """
     with torch.inference_mode(False), torch.no_grad():
-        here = linearised(residual, v0.clone())
+        form = v0.shape[-1] * max(v0.shape[-1], n_states) <= LARGEST_MATRIX
+        here = linearised(residual, v0.clone(), form)
         first, costs, gradients = here.states, [here.cost], [here.gradient.norm(dim=-1)]
         goal = tolerance * (1.0 + gradients[0])
         damping = torch.zeros_like(here.cost)
@@ -85,7 +89,7 @@ def minimise(residual: Residual, v0: Tensor, *, iterations: int = 20, tolerance:
             if (gradients[-1] <= goal).all():
                 break
             dv = newton_step(residual, here, damping)
-            there = linearised(residual, here.v - dv, here.misfits.shape[-1] + math.prod(here.states.shape[-2:]))
+            there = linearised(residual, here.v - dv, form, here.misfits.shape[-1] + math.prod(here.states.shape[-2:]))
             better = there.cost <= here.cost * (1.0 + 1e-12)  # False also where it is not a number
             damping = adapted(damping, dv, here, there)
             here = Linearisation(*(select(better, new, old) for new, old in zip(there, here, strict=True)))
@@ -124,10 +128,9 @@ def select(mask: Tensor, new: Tensor | None, old: Tensor | None) -> Tensor | Non
     return torch.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
 
 
-def linearised(residual: Residual, v: Tensor, n_outputs: int | None = None) -> Linearisation:
-    """The residual at v with the gradient of the cost, and with its Jacobian if there are few directions."""
-    rank = v.shape[-1]
-    if rank <= LARGEST_MATRIX:
+def linearised(residual: Residual, v: Tensor, form: bool, n_outputs: int | None = None) -> Linearisation:
+    """The residual at v with the gradient of the cost, and with its Jacobian if it is to be formed."""
+    if form:
         shape = ()
 
         def joint(v: Tensor) -> Tensor:

@@ -124,7 +124,8 @@ def var4d_update(
             )
     v0 = x_b.new_zeros(*x_b.shape[:-1], B.rank + (len(window) - 1) * (Q.rank if Q else 0))
     residual = trajectory_residual(x_b.clone(), B, step, window, Q)
-    return minimise(residual, v0, iterations=iterations, tolerance=tolerance)
+    n_states = len(window) * x_b.shape[-1]
+    return minimise(residual, v0, n_states=n_states, iterations=iterations, tolerance=tolerance)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ LAYERS = (
     {"filters", "finite_size", "localisation", "kalman", "particles"},
     {"covariances", "minimisation", "variational", "smoothers", "hybrids"},
     {"cycle", "networks"},
-    {"scores", "learning"},
+    {"scores", "learning", "latent"},
     {"stages"},
-    {"plots", "diagrams", "widgets", "exercises"},
+    {"plots", "diagrams", "maps", "widgets", "exercises"},
     {"__init__", "__main__"},
 )
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}

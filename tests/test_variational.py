@@ -207,6 +207,6 @@ def test_the_next_window_begins_with_the_model_errors_that_this_one_found(lag, r
         method = Var4D(B, lag=lag, shift=lag, model_error=model_error)
         result = cycle_windows(method, lambda x: x @ M.mT, observations, truth[:1] + randn(5, n))
         errors.append(float((result.forecast - truth)[20:].square().mean().sqrt()))
-    assert errors[1] < 0.95 * errors[0]
+    assert errors[1] < 0.98 * errors[0]
     with pytest.raises(ValueError, match="expected shift = lag"):
         Var4D(B, lag=2, shift=1, model_error=Q)
