@@ -13,7 +13,7 @@ networks      CorrectionCNN, CubicRidge (the baseline), HybridModel, TendencyHyb
 learning      training_pairs, split_in_time, fit, rollout_loss
 scores        rmse, crps, rank_histogram, forecast_errors, skill_horizon, climate
 stages        the story in cached steps: truth -> observations -> analysis -> correction
-plots         the figures of data, diagrams those of the story (only these two need matplotlib)
+plots         the figures of data; maps those of fields, diagrams those of the story (only these need matplotlib)
 """
 
 from .config import Experiment, seeded
