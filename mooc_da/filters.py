@@ -179,6 +179,27 @@ class WindowMethod(Protocol):
 
 
 @dataclass(frozen=True)
+class Windowed:
+    """The window of a method for :func:`mooc_da.cycle_windows`; to be put before another base class.
+
+    Parameters
+    ----------
+    lag : length of the window, in observation times
+    shift : by how many of them it moves on; equal to ``lag``, windows side by side
+    """
+
+    lag: int = 1
+    shift: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lag < 0 or not 1 <= self.shift <= max(self.lag, 1):
+            raise ValueError(
+                f"lag = {self.lag}, shift = {self.shift}: expected lag >= 0 and 1 <= shift <= lag (1 if lag is 0)."
+            )
+
+
+@dataclass(frozen=True)
 class EnsembleFilter:
     """What all ensemble filters of the course share: tuning, start and forecast.
 

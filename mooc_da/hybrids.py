@@ -10,11 +10,11 @@ from torch import Tensor
 
 from .covariances import Blend, Covariance, LowRank
 from .ensembles import anomalies
-from .filters import Ensemble, EnsembleFilter, Window, etkf_update
+from .filters import Ensemble, EnsembleFilter, Window, Windowed, etkf_update
 from .models import Step
 from .observations import Observation
 from .smoothers import WindowEnsemble
-from .variational import check_window, diagnostics, var3d_update, var4d_update
+from .variational import diagnostics, var3d_update, var4d_update
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,11 @@ class HybridVar(BlendedEnsemble):
 
 
 @dataclass(frozen=True)
-class EnsembleVar4D(BlendedEnsemble):
+class EnsembleVar4D(Windowed, BlendedEnsemble):
     """Ensemble of 4D-Vars (Isaksen et al. 2010): every member a 4D-Var with observations perturbed anew.
 
-    All members are minimised in one batch. For ``cycle_windows``.
-
-    Parameters
-    ----------
-    lag, shift : the window, in observation times, and by how many it moves on
+    All members are minimised in one batch. For ``cycle_windows``, with the window of :class:`Windowed`.
     """
-
-    lag: int = 1
-    shift: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_window(self.lag, self.shift)
 
     def assimilate(
         self, state: Ensemble, step: Step, window: Window, generator: torch.Generator | None = None

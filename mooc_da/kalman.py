@@ -187,9 +187,8 @@ def sigma_points(state: Gaussian, kappa: float) -> tuple[Tensor, Tensor]:
     """Sigma points ``(..., 2 Nx + 1, Nx)`` and their weights ``(2 Nx + 1,)``; see :class:`UnscentedKF`."""
     n = state.x.shape[-1]
     P = state.P
-    jitter = (
-        max(1e-12, 10 * torch.finfo(P.dtype).eps) * P.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-    )  # a start of few states has no full rank
+    mean_variance = P.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    jitter = max(1e-12, 10 * torch.finfo(P.dtype).eps) * mean_variance  # a start of few states has no full rank
     S = math.sqrt(n + kappa) * torch.linalg.cholesky(P + jitter * torch.eye(n, dtype=P.dtype, device=P.device)).mT
     x = state.x.unsqueeze(-2)
     weights = torch.full((2 * n + 1,), 0.5 / (n + kappa), dtype=P.dtype, device=P.device)

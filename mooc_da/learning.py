@@ -252,6 +252,13 @@ def fit_likelihood(
     block : observation times through which the gradients flow back; beyond the time in which errors double a
         few times they say little and grow without bound
     epochs : runs through all observations
+
+    Raises
+    ------
+    ValueError
+        if nothing can be learnt: no parameter with a gradient, a block too short or long, a method without likelihood
+    FilterDivergence
+        if the filter diverges on the way
     """
     parameters = list(parameters)
     if not parameters or not all(p.requires_grad for p in parameters):

@@ -139,8 +139,8 @@ def tangent_linear(f: Step, x: Tensor, directions: Tensor) -> tuple[Tensor, Tens
             return y, torch.zeros_like(y)
         u = torch.zeros_like(y, requires_grad=True)
         (transposed,) = torch.autograd.grad(y, x, u, create_graph=True, allow_unused=True)
-        if transposed is None or not transposed.requires_grad:  # nor does it by way of a parameter
-            return y.detach(), torch.zeros_like(y)
+        if transposed is None or not transposed.requires_grad:  # only on parameters
+            return y if keep_graph else y.detach(), torch.zeros_like(y)
         (tangent,) = torch.autograd.grad(transposed, u, directions.clone(), create_graph=keep_graph)
     return y if keep_graph else y.detach(), tangent
 
@@ -179,8 +179,8 @@ def jacobian(f: Step, x: Tensor, n_outputs: int | None = None) -> tuple[Tensor, 
         values = f(copies)
         if not values.requires_grad:  # f does not depend on x
             return values[..., 0, :], torch.zeros_like(copies)
-        (rows,) = torch.autograd.grad(values, copies, each.clone(), create_graph=keep_graph)
-    values = values[..., 0, :]
+        (rows,) = torch.autograd.grad(values, copies, each.clone(), create_graph=keep_graph, allow_unused=True)
+    values, rows = values[..., 0, :], torch.zeros_like(copies) if rows is None else rows  # None: only on parameters
     return values if keep_graph else values.detach(), rows
 
 
@@ -202,13 +202,12 @@ def augmented(model_of: Callable[[Tensor], Step], n_parameters: int) -> Step:
 
     A filter that runs it estimates the parameters with the state, through their covariance in the ensemble;
     they stay as they are between analyses. With :func:`mooc_da.observations.of_state` as the network.
-    ``n_parameters`` is at least one.
 
     Parameters
     ----------
     model_of : parameters (..., n_parameters) -> model, for example ``lambda F: Lorenz96(forcing=F)``
+    n_parameters : how many of the last numbers of the state are parameters, at least one
     """
-
     if n_parameters < 1:
         raise ValueError(f"n_parameters = {n_parameters}: expected at least one.")
 

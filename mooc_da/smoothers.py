@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from .ensembles import anomalies, check_observed, inflate, modes, rotate
-from .filters import Ensemble, EnsembleFilter, Window, etkf_update
+from .filters import Ensemble, EnsembleFilter, Window, Windowed, etkf_update
 from .models import Step, repeated
 from .observations import Observation
-from .variational import check_window
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,8 @@ class EnKS(EnsembleFilter):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_window(self.lag, 1)
+        if self.lag < 0:
+            raise ValueError(f"lag = {self.lag}: expected lag >= 0, a number of observation times.")
 
     def start(self, sample: Tensor, generator: torch.Generator | None = None) -> LaggedEnsemble:
         return LaggedEnsemble(super().start(sample, generator).E)
@@ -88,7 +88,7 @@ class WindowEnsemble(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FourDEnVar(EnsembleFilter):
+class FourDEnVar(Windowed, EnsembleFilter):
     r"""4DEnVar (Liu, Xiao & Wang 2008, doi 10.1175/2008MWR2312.1), with a transform; for ``cycle_windows``.
 
     Minimises over weights w of the members, whose trajectories stand in for tangent and adjoint,
@@ -98,19 +98,8 @@ class FourDEnVar(EnsembleFilter):
     Quadratic, so that :func:`etkf_update` of the whole trajectory, with the observations of all times side by
     side, is its minimum: the same weights correct the beginning, the middle and the end of the window.
 
-    Within a window the model is taken as perfect; ``model_error_std`` acts from one window to the next.
-
-    Parameters
-    ----------
-    lag, shift : the window, in observation times, and by how many it moves on
+    Within a window (:class:`Windowed`) the model is taken as perfect; ``model_error_std`` acts from one to the next.
     """
-
-    lag: int = 1
-    shift: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_window(self.lag, self.shift)
 
     def assimilate(
         self, state: Ensemble, step: Step, window: Window, generator: torch.Generator | None = None

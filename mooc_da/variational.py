@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from .covariances import Covariance
-from .filters import Window
+from .filters import Window, Windowed
 from .minimisation import Minimum, Residual, minimise
 from .models import Step, repeated
 from .observations import Observation
@@ -186,23 +186,19 @@ class Var3D(VariationalMethod):
 
 
 @dataclass(frozen=True)
-class Var4D(VariationalMethod):
+class Var4D(Windowed, VariationalMethod):
     """4D-Var, for :func:`mooc_da.cycle_windows`: :func:`var4d_update` with the same B for each window.
 
     Parameters
     ----------
-    lag : length of the window, in observation times
-    shift : by how many of them it moves on; equal to ``lag``, windows side by side
+    lag, shift : the window, see :class:`Windowed`
     model_error : Q, covariance of the model's error between two observation times; None for a perfect model
     """
 
-    lag: int = 1
-    shift: int = 1
     model_error: Covariance | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_window(self.lag, self.shift)
         if self.model_error is not None and self.shift != self.lag:
             raise ValueError(
                 f"lag = {self.lag}, shift = {self.shift}: with model_error, expected shift = lag, "
@@ -224,12 +220,6 @@ class Var4D(VariationalMethod):
         background = [self.background(x) for x in found.first.unbind(-2)]
         analysis = [Estimate(x, v) for x, v in zip(found.states.unbind(-2), found.variance.unbind(-2), strict=True)]
         return background, analysis, diagnostics(found)
-
-
-def check_window(lag: int, shift: int) -> None:
-    """Raise ValueError unless a window of this lag can move on by this shift."""
-    if lag < 0 or not 1 <= shift <= max(lag, 1):
-        raise ValueError(f"lag = {lag}, shift = {shift}: expected lag >= 0 and 1 <= shift <= lag (1 if lag is 0).")
 
 
 def diagnostics(found: Minimum) -> dict[str, Tensor]:

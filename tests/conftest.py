@@ -46,6 +46,21 @@ def randn(generator: torch.Generator) -> Callable[..., Tensor]:
 
 
 @pytest.fixture
+def network(randn: Callable[..., Tensor]) -> Callable[[int, int], torch.nn.Module]:
+    """``network(Nx, Ny)``: a small network as an operator."""
+
+    def draw(n_sites, n_values):
+        layers = torch.nn.Sequential(
+            torch.nn.Linear(n_sites, 6), torch.nn.Tanh(), torch.nn.Linear(6, n_values)
+        ).double()
+        for parameter in layers.parameters():
+            parameter.data = 0.7 * randn(*parameter.shape)
+        return layers.requires_grad_(False).eval()
+
+    return draw
+
+
+@pytest.fixture
 def unmodified() -> Callable[..., AbstractContextManager[None]]:
     """``with unmodified(x, y):`` fails if the block changes one of the tensors."""
 

@@ -74,21 +74,6 @@ def test_a_nonlinear_window_ends_at_the_bottom(std, randn, solver):
     assert found.cost[-1] < found.cost[0]
 
 
-@pytest.fixture
-def network(randn):
-    """``network(Nx, Ny)``: a small network as an operator."""
-
-    def draw(n_sites, n_values):
-        layers = torch.nn.Sequential(
-            torch.nn.Linear(n_sites, 6), torch.nn.Tanh(), torch.nn.Linear(6, n_values)
-        ).double()
-        for parameter in layers.parameters():
-            parameter.data = 0.7 * randn(*parameter.shape)
-        return layers.requires_grad_(False).eval()
-
-    return draw
-
-
 @pytest.mark.parametrize("misfit", (0.5, 1.0))
 def test_observed_by_a_network_far_from_its_tangent_the_analysis_converges_by_itself(misfit, network, randn):
     H, x_b, root = network(4, 3), randn(4), randn(4, 4)

@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mooc_da.models import CubicLorenz96, Lorenz63, Lorenz96, lyapunov_exponents, repeated, spin_up, trajectory
+from mooc_da.models import (
+    CubicLorenz96,
+    Lorenz63,
+    Lorenz96,
+    jacobian,
+    lyapunov_exponents,
+    repeated,
+    spin_up,
+    tangent_linear,
+    trajectory,
+)
 from mooc_da.scores import climate, kaplan_yorke_dimension
 
 MODELS = pytest.mark.parametrize("model", (Lorenz63(), Lorenz96(), CubicLorenz96()), ids=lambda m: type(m).__name__)
@@ -97,8 +107,8 @@ def test_a_step_keeps_the_dtype_of_its_state(model, dtype):
 
 
 def test_the_flow_of_lorenz96_contracts_volumes_at_the_rate_of_its_friction(randn):
-    jacobian = torch.func.jacrev(Lorenz96().tendency)(randn(40))
-    assert_close(jacobian.trace(), torch.tensor(-40.0, dtype=torch.float64))
+    J = torch.func.jacrev(Lorenz96().tendency)(randn(40))
+    assert_close(J.trace(), torch.tensor(-40.0, dtype=torch.float64))
 
 
 def test_lyapunov_exponents_of_lorenz96_are_the_known_ones():
@@ -159,3 +169,16 @@ def test_spun_up_states_are_independent_of_each_other(generator):
 def test_impossible_numbers_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("gradients", (True, False))
+def test_what_does_not_depend_on_the_state_has_no_derivative_by_it(gradients, randn):
+    x, mean = randn(2, 3), randn(3).requires_grad_()
+    for f in (lambda x: mean.expand_as(x), lambda x: mean.detach().expand_as(x)):
+        with torch.set_grad_enabled(gradients):
+            (value, J), (_, tangent) = jacobian(f, x), tangent_linear(f, x, x)
+        assert torch.equal(value, mean.expand_as(x))
+        assert value.requires_grad == (gradients and f(x).requires_grad)
+        assert J.shape == (2, 3, 3)
+        assert not J.any()
+        assert not tangent.any()

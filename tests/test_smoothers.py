@@ -279,12 +279,16 @@ def test_a_model_that_blows_up_is_a_divergence_with_what_there_was(method, twin)
         lambda: FourDEnVar(lag=2, shift=3),
         lambda: FourDEnVar(lag=2, shift=0),
         lambda: IEnKS(lag=0, shift=2),
-        lambda: EnKS(lag=-1),
     ),
 )
 def test_windows_that_leave_observations_out_are_refused(call):
     with pytest.raises(ValueError, match="expected lag >= 0 and 1 <= shift <= lag"):
         call()
+
+
+def test_a_smoother_that_looks_ahead_is_refused():
+    with pytest.raises(ValueError, match="lag = -1: expected lag >= 0, a number of observation times"):
+        EnKS(lag=-1)
 
 
 def test_no_iterations_are_refused():

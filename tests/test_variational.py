@@ -88,21 +88,6 @@ def test_without_model_error_the_weak_constraint_becomes_the_strong_one_in_propo
     assert departures[1] < 1e-4
 
 
-@pytest.fixture
-def network(randn):
-    """``network(Nx, Ny)``: a small network as an operator."""
-
-    def draw(n_sites, n_values):
-        layers = torch.nn.Sequential(
-            torch.nn.Linear(n_sites, 6), torch.nn.Tanh(), torch.nn.Linear(6, n_values)
-        ).double()
-        for parameter in layers.parameters():
-            parameter.data = 0.7 * randn(*parameter.shape)
-        return layers.requires_grad_(False).eval()
-
-    return draw
-
-
 def test_observed_by_a_network_the_analysis_is_at_the_bottom_of_the_cost_written_out(network, randn, solver):
     H, x_b, root = network(4, 3), randn(4), randn(4, 4)
     B, y, R = root @ root.T + 0.1 * torch.eye(4), H(x_b) + 0.5 * randn(3), 0.5 + randn(3) ** 2
