@@ -129,7 +129,7 @@ def check_observed(E: Tensor, HE: Tensor, y: Tensor, R: Tensor) -> None:
 def observed_values(R: Tensor) -> tuple[Tensor, Tensor]:
     """Number of values that are not missing and the sum of their log variances, each (...,)."""
     seen = torch.isfinite(R)
-    return seen.sum(-1), torch.where(seen, R, 1.0).log().sum(-1)
+    return seen.sum(-1, dtype=R.dtype), torch.where(seen, R, 1.0).log().sum(-1)
 
 
 def innovation_statistics(m: InnovationModes, R: Tensor) -> dict[str, Tensor]:
