@@ -134,7 +134,7 @@ def tangent_linear(f: Step, x: Tensor, directions: Tensor) -> tuple[Tensor, Tens
     keep_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
         x = leaf(x, keep_graph)
-        y = f(x)
+        y = followed(f, x)
         if not y.requires_grad:  # f does not depend on x
             return y, torch.zeros_like(y)
         u = torch.zeros_like(y, requires_grad=True)
@@ -143,6 +143,20 @@ def tangent_linear(f: Step, x: Tensor, directions: Tensor) -> tuple[Tensor, Tens
             return y if keep_graph else y.detach(), torch.zeros_like(y)
         (tangent,) = torch.autograd.grad(transposed, u, directions.clone(), create_graph=keep_graph)
     return y if keep_graph else y.detach(), tangent
+
+
+def followed(f: Step, x: Tensor) -> Tensor:
+    """``f(x)``, refused with a ValueError if f depends on x in a way that PyTorch cannot differentiate."""
+    y = f(x)
+    if x.requires_grad and not y.requires_grad:
+        with torch.no_grad():
+            constant = torch.equal(f(x + 1.0), y)
+        if not constant:
+            raise ValueError(
+                f"{getattr(f, '__name__', type(f).__name__)}: its derivative is cut off. Leave out .detach(), .data, "
+                "torch.no_grad() and NumPy inside it, or take a method that needs no derivatives, such as the ETKF."
+            )
+    return y
 
 
 def leaf(x: Tensor, keep_graph: bool) -> Tensor:
@@ -176,7 +190,7 @@ def jacobian(f: Step, x: Tensor, n_outputs: int | None = None) -> tuple[Tensor, 
     keep_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
         copies = leaf(copies, keep_graph)
-        values = f(copies)
+        values = followed(f, copies)
         if not values.requires_grad:  # f does not depend on x
             return values[..., 0, :], torch.zeros_like(copies)
         (rows,) = torch.autograd.grad(values, copies, each.clone(), create_graph=keep_graph, allow_unused=True)

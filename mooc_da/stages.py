@@ -138,7 +138,7 @@ def analysis(cfg: Experiment, *, device: str = "cpu", progress: str = "") -> Cyc
 
     def compute() -> dict:
         result = assimilate(cfg, physical_model(cfg), cfg.model_error_variance, device=device, progress=progress)
-        return {name: value for name, value in vars(result).items() if value is not None}
+        return {name: value for name, value in vars(result).items() if name != "final" and value is not None}
 
     return CycleResult(**cached("analysis", cfg, compute, device))
 

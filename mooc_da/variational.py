@@ -27,7 +27,7 @@ from torch import Tensor
 from .covariances import Covariance
 from .filters import Window, Windowed
 from .minimisation import Minimum, Residual, minimise
-from .models import Step, repeated
+from .models import Step, followed, repeated
 from .observations import Observation
 
 
@@ -56,12 +56,12 @@ def trajectory_residual(
         x = x_b.unsqueeze(-2) + B.sqrt(v_0)  # (..., n, Nx)
         states, misfits = [], []
         for k, (n_steps, obs) in enumerate(window):
-            x = repeated(step, n_steps)(x) if n_steps else x
+            x = followed(repeated(step, n_steps), x) if n_steps else x
             if Q and k:
                 x = x + Q.sqrt(q[k - 1])
             states.append(x)
             if obs is not None:
-                misfits.append((obs.H(x) - obs.y.unsqueeze(-2)) * obs.R.rsqrt().unsqueeze(-2))
+                misfits.append((followed(obs.H, x) - obs.y.unsqueeze(-2)) * obs.R.rsqrt().unsqueeze(-2))
         return torch.cat(misfits, -1) if misfits else v[..., :0], torch.stack(states, -2)
 
     return residual

@@ -22,10 +22,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def quiet_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One thread for the small matrices, and no test reads or fills the cache of the user."""
+    """One thread for the small matrices, and no test touches the cache or the progress of the user."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOOC_DA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MOOC_DA_PROGRESS", str(tmp_path_factory.mktemp("reader") / "progress.json"))
         yield
 
 

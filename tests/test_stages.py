@@ -136,6 +136,16 @@ def counted(value=1.0):
     return compute, calls
 
 
+def test_every_stage_comes_back_from_its_file_as_it_was(folder, small):
+    def everything():
+        result = stages.analysis(small)
+        return [stages.truth(small), stages.observations(small).y, result.analysis, result.diagnostics["zeta"]]
+
+    computed = everything()
+    stages._memory.clear()  # as a new process does
+    assert all(map(torch.equal, everything(), computed))
+
+
 @pytest.mark.parametrize("forget", (False, True), ids=("from memory", "from file"))
 def test_a_stage_is_computed_once_for_each_configuration(forget, folder):
     compute, calls = counted()

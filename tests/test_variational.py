@@ -195,3 +195,26 @@ def test_the_next_window_begins_with_the_model_errors_that_this_one_found(lag, r
     assert errors[1] < 0.98 * errors[0]
     with pytest.raises(ValueError, match="expected shift = lag"):
         Var4D(B, lag=2, shift=1, model_error=Q)
+
+
+@pytest.mark.parametrize(
+    ("method", "cut"), [(Var3D, "H"), (Var4D, "H"), (ExtendedKF, "H"), (Var4D, "model"), (ExtendedKF, "model")]
+)
+def test_a_function_cut_from_the_graph_is_refused_where_its_derivative_is_needed(randn, method, cut):
+    def H(x):
+        return (x.detach() if cut == "H" else x)[..., ::2]
+
+    def step(x):
+        return (x.detach() if cut == "model" else x) * 0.9
+
+    B = Diagonal(torch.ones(4, dtype=torch.float64))
+    observations = Observations(torch.zeros(3, 2, dtype=torch.float64), lambda k: H, torch.ones(2, dtype=torch.float64))
+    run = cycle_windows if method is Var4D else cycle
+    with pytest.raises(ValueError, match="derivative is cut off"):
+        run(ExtendedKF() if method is ExtendedKF else method(B), step, observations, randn(6, 4))
+
+
+def test_a_constant_operator_is_no_mistake(randn):
+    obs = Observation(torch.ones(2).double(), lambda x: torch.zeros_like(x[..., :2]), torch.ones(2).double())
+    x_b = randn(4)
+    assert_close(var3d_update(x_b, Diagonal(torch.ones(4).double()), obs).states[0], x_b)
