@@ -11,7 +11,7 @@ from .. import stages
 from ..config import Experiment, seeded
 from ..models import CubicLorenz96, Lorenz96, trajectory
 from ..networks import CubicRidge
-from .exercise import Exercises, NotYet, call, choose, close, number, require, tensor
+from .exercise import Exercises, NotYet, call, choose, close, number, require, tensor, unlike
 
 ex = Exercises("2_correction")
 
@@ -30,12 +30,6 @@ def two(value, what: str) -> tuple:
     """Both values of a function that should return two."""
     require(isinstance(value, tuple | list) and len(value) == 2, f"Return two things, {what}, with a comma between.")
     return tuple(value)
-
-
-def not_one_of(value: Tensor, misconceptions: dict[str, Tensor | float]) -> None:
-    """Raise NotYet with the misconception that gives this value."""
-    for message, wrong in misconceptions.items():
-        require(not close(value, torch.as_tensor(wrong)), message)
 
 
 @ex.exercise(
@@ -72,7 +66,7 @@ def pairs_by_hand(make_pairs) -> str:
             "You stepped the later analysis. The model starts from the earlier one.": b - step(b),
             "The sign: added to the model, the target should give the *analysis*.": step(a) - b,
         }
-        not_one_of(targets, misconceptions)
+        unlike(targets, misconceptions)
         require(close(targets, b - step(a)), "A target is the later analysis minus one step from its input.")
     return "The model's step plus your target is the next analysis, for one experiment and for a batch of them."
 
@@ -105,7 +99,7 @@ def guess_from_target(factor) -> str:
         "The ratio of the two sizes trusts the targets as if they had no noise.": (ee / tt) ** 0.5,
         "You subtracted the means. The guess is $c$ times the target, without a constant.": centred,
     }
-    not_one_of(torch.tensor(c, dtype=torch.float64), misconceptions)
+    unlike(torch.tensor(c, dtype=torch.float64), misconceptions)
     left, least, stretched = (rms(error - k * target) for k in (c, best, 1 / slope))
     require(abs(c / best - 1) < 1e-4, f"On made-up data your guess errs by {left:.4f}, the best one by {least:.4f}.")
     return (
@@ -140,7 +134,7 @@ def r2_from_correlation(r2_from) -> str:
         "Where is $r$? That would be a perfect prediction of a wrong size.": 1 - (1 - s) ** 2,
         "That is the share which is *not* explained.": 1 - 2 * r * s + s**2,
     }
-    not_one_of(value, misconceptions)
+    unlike(value, misconceptions)
     require(close(value, 2 * r * s - s**2), "With $r = s = 1$ it should be 1, and with $r = 0$ it should be $-s^2$.")
     return (
         "For the exact error of the model ($r = 0.365$, $s = 0.103 / 0.195$) it gives 0.107. The notebook printed a "
@@ -235,7 +229,7 @@ def seam(repaired, n_wrong) -> str:
         "With repeated ends the ring still has ends. What is left of the first point?": cut["replicate"],
         "The seam is gone, but the stencil is mirrored: `roll(-1, -1)` brings $x_{n+1}$ to place $n$.": mirrored,
     }
-    not_one_of(value, misconceptions)
+    unlike(value, misconceptions)
     require(close(value, right), "Not yet the stencil on a ring: rotate the input, and the output should rotate.")
     n_wrong = number(n_wrong, "n_wrong")
     for wrong, why in {

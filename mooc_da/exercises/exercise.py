@@ -188,15 +188,23 @@ def call(function, *arguments):
     return value
 
 
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-6) -> bool:
+def close(a: Tensor | float, b: Tensor | float, tolerance: float = 1e-6) -> bool:
     """Equal up to a tolerance relative to the largest entry of ``b``."""
+    b = torch.as_tensor(b)
     return bool((a - b).abs().max() <= tolerance * b.abs().max().clamp(min=1e-12))
 
 
-def unlike(value: Tensor, mistakes: Mapping[str, Tensor]) -> None:
-    """Raise the message of the first mistake that gives this value."""
+def unlike(
+    value: Tensor | float, mistakes: Mapping[str, Tensor | float], within: float | None = None, told: str = ""
+) -> None:
+    """Raise the message of the first mistake that gives this value, to rounding or ``within`` a distance of it.
+
+    ``told`` comes before the message.
+    """
     for message, wrong in mistakes.items():
-        require(not close(value, wrong), message)
+        distance = torch.as_tensor(value - wrong).abs().max()
+        same = close(value, wrong) if within is None else distance <= within
+        require(not same, told + message)
 
 
 def choose(answer, right: str, feedback: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from ..config import Experiment, seeded
 from ..models import Lorenz96, Step, lyapunov_exponents, repeated, rk4, spin_up, trajectory
 from ..networks import CorrectionCNN, CubicRidge, HybridModel
 from ..scores import forecast_errors, skill_horizon
-from .exercise import Exercises, call, choose, close, number, require, tensor
+from .exercise import Exercises, call, choose, close, number, require, tensor, unlike
 
 ex = Exercises("3_hybrid")
 CFG = Experiment()
@@ -40,12 +40,6 @@ def horizon(step: Step, truth: Tensor, starts: Tensor | None = None) -> float:
 def states(n: int, stream: str, model: Lorenz96 = NATURE) -> Tensor:
     """Independent states of a model's climate, (n, Nx)."""
     return spin_up(model, (n,), generator=seeded(3, stream), n_steps=400)
-
-
-def unlike(value: Tensor | float, mistakes: dict[str, Tensor | float], tolerance: float = 1e-6, told: str = "") -> None:
-    """Raise NotYet with the mistake that gives nearly this value; ``told`` comes before it."""
-    for message, wrong in mistakes.items():
-        require(torch.as_tensor(value - wrong).abs().max() > tolerance, told + message)
 
 
 @ex.exercise(
