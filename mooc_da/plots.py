@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-# The palette of Okabe & Ito, safe for colour-blind readers; one meaning each, with a line style of its own.
+# The hues of Okabe & Ito, each as light as a contrast of 3 on white allows or darker, and far from the others for
+# colour-blind readers too; one meaning each, with a line style of its own.
 STYLE: dict[str, dict] = {
     "truth": {"color": "black", "linestyle": "-"},
     "observations": {
@@ -25,14 +26,14 @@ STYLE: dict[str, dict] = {
         "marker": "o",
         "markerfacecolor": "none",
     },
-    "physical": {"color": "0.45", "linestyle": (0, (4, 1.5))},
-    "analysis": {"color": "#0072B2", "linestyle": "-"},
-    "spread": {"color": "#56B4E9", "linestyle": "-."},
-    "hybrid": {"color": "#009E73", "linestyle": "-"},
-    "hybrid from truth": {"color": "#D55E00", "linestyle": (0, (1, 1))},
-    "ridge": {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1))},
+    "physical": {"color": "#646464", "linestyle": (0, (4, 1.5))},
+    "analysis": {"color": "#0C55A3", "linestyle": "-"},
+    "spread": {"color": "#4882EA", "linestyle": "-."},
+    "hybrid": {"color": "#00A065", "linestyle": "-"},
+    "hybrid from truth": {"color": "#C0370F", "linestyle": (0, (1, 1))},
+    "ridge": {"color": "#D758A7", "linestyle": (0, (5, 1, 1, 1))},
     "perfect": {"color": "black", "linestyle": (0, (1, 2))},
-    "comparison": {"color": "#E69F00", "linestyle": (0, (3, 1, 1, 1, 1, 1))},
+    "comparison": {"color": "#CD8300", "linestyle": (0, (3, 1, 1, 1, 1, 1))},
 }
 RC = {
     "figure.figsize": (9.0, 4.2),
