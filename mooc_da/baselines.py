@@ -80,7 +80,7 @@ def closed_loop() -> Step:
     for _ in range(2):
         analysis = challenge.assimilate(model, challenge.tune(model)[0]).analysis
         network = model.correction.requires_grad_(True)
-        stages.train(EXPERIMENT, network, *challenge.pairs(analysis), epochs=8, learning_rate=4e-3, rescale=False)
+        stages.train(EXPERIMENT, network, *challenge.pairs(analysis), **stages.FURTHER)
         network.requires_grad_(False)
     return model
 

@@ -15,7 +15,7 @@ from .explorers import CFG, N_FORGET, N_UNSCORED, NATURE, PHYSICAL, View, panels
 from .learning import fit
 from .models import Step, one_thread, repeated, spin_up, trajectory
 from .networks import CorrectionCNN, CubicRidge, HybridModel
-from .observations import checkerboard, observe
+from .observations import Observations, checkerboard, observe
 from .scores import forecast_errors, rmse
 
 N_UPDATES, BATCH = 400, 32  # gradient steps of the little network, states in each
@@ -81,45 +81,52 @@ def training_explorer(noise: float, amount: int, width: int, draw: int) -> View:
     return View(figure, alt, numbers)
 
 
+def model_named(name: str, loop_pass: int, draw: int) -> Step:
+    """The physical model, or a hybrid with one of the five trained networks, another for every draw."""
+    if name == "physical":
+        return PHYSICAL
+    network = stages.correction(CFG, "truth") if "truth" in name else stages.correction(CFG, n_passes=loop_pass)
+    number = draw % CFG.n_seeds
+    return HybridModel(PHYSICAL, network.select(slice(number, number + 1)).eval().requires_grad_(False))
+
+
 @functools.lru_cache(maxsize=4)
-def hybrids(draw: int) -> dict[str, Step]:
-    """The physical model, and with one of the five trained networks, another for every draw."""
-    models: dict[str, Step] = {"physical": PHYSICAL}
-    for name, source in {"hybrid": "analysis", "hybrid from truth": "truth"}.items():
-        number = draw % CFG.n_seeds
-        network = stages.correction(CFG, source).select(slice(number, number + 1))
-        models[name] = HybridModel(PHYSICAL, network.eval().requires_grad_(False))
-    return models
+def true_forecasts(draw: int) -> Tensor:
+    """True runs to forecast, (1, N_STARTS, N_LEAD + 1, Nx); the leading axis is that of the network."""
+    starts = spin_up(NATURE, (1, N_STARTS), generator=seeded(CFG.seed + draw, "explorer: forecasts"), n_steps=N_FORGET)
+    return trajectory(NATURE, starts, N_LEAD)
 
 
-@functools.lru_cache(maxsize=64)
-def leads(start_error: float, draw: int) -> dict[str, Tensor]:
-    """Forecast RMSE by lead (N_LEAD + 1,) of every model, from starts with an error of that size."""
-    runs = spin_up(NATURE, (1, N_STARTS), generator=seeded(CFG.seed + draw, "explorer: forecasts"), n_steps=N_FORGET)
-    runs = trajectory(NATURE, runs, N_LEAD)
+@functools.lru_cache(maxsize=128)
+def leads(name: str, loop_pass: int, start_error: float, draw: int) -> Tensor:
+    """Forecast RMSE of a model by lead, (N_LEAD + 1,), from starts with an error of that size."""
+    runs = true_forecasts(draw)
     noise = torch.randn(runs[..., 0, :].shape, dtype=runs.dtype, generator=seeded(CFG.seed + draw, "explorer: starts"))
     starts = runs[..., 0, :] + start_error * noise
-    return {name: forecast_errors(model, runs, starts=starts)[0] for name, model in hybrids(draw).items()}
+    return forecast_errors(model_named(name, loop_pass, draw), runs, starts=starts)[0]
 
 
-@functools.lru_cache(maxsize=64)
-def in_filter(variance: float, draw: int) -> dict[str, tuple[float, float]]:
-    """Analysis RMSE and spread of every model in the filter of the course, from the same observations."""
+@functools.lru_cache(maxsize=4)
+def filter_task(draw: int) -> tuple[Tensor, Observations, Tensor]:
+    """Truth (1, N_CYCLES, Nx), its observations, and an ensemble to start from, (1, n_members, Nx)."""
     truth = spin_up(NATURE, (1,), generator=seeded(CFG.seed + draw, "explorer: filter truth"), n_steps=N_FORGET)
-    truth = trajectory(NATURE, truth, N_CYCLES - 1)  # (1, times, points), the leading axis is that of the network
+    truth = trajectory(NATURE, truth, N_CYCLES - 1)
     seen = observe(truth, checkerboard, CFG.obs_std, generator=seeded(CFG.seed + draw, "explorer: filter noise"))
     errors = torch.randn(1, CFG.n_members + 1, CFG.n_sites, dtype=truth.dtype,
                          generator=seeded(CFG.seed + draw, "explorer: filter guess"))  # fmt: skip
-    start = truth[:, :1] + errors[:, :1] + errors[:, 1:]
-    scores = {}
-    for name, model in hybrids(draw).items():
-        result = cycle(stages.enkf(CFG, variance), model, seen, start)[N_UNSCORED:]
-        scores[name] = float(rmse(result.analysis, truth[:, N_UNSCORED:]).mean()), float(result.spread.mean())
-    return scores
+    return truth, seen, truth[:, :1] + errors[:, :1] + errors[:, 1:]
+
+
+@functools.lru_cache(maxsize=128)
+def in_filter(name: str, loop_pass: int, variance: float, draw: int) -> tuple[float, float]:
+    """Analysis RMSE and spread of a model in the filter of the course, from the same observations for each."""
+    truth, seen, start = filter_task(draw)
+    result = cycle(stages.enkf(CFG, variance), model_named(name, loop_pass, draw), seen, start)[N_UNSCORED:]
+    return float(rmse(result.analysis, truth[:, N_UNSCORED:]).mean()), float(result.spread.mean())
 
 
 @one_thread()
-def hybrid_explorer(lead: float, start_error: float, variance: float, draw: int) -> View:
+def hybrid_explorer(lead: float, start_error: float, variance: float, loop_pass: int, draw: int) -> View:
     """Physical model and hybrids: forecast error at a lead, analysis error and spread in the filter.
 
     Parameters
@@ -127,8 +134,12 @@ def hybrid_explorer(lead: float, start_error: float, variance: float, draw: int)
     lead : MTU, a multiple of the step
     start_error : standard deviation of the error of the starts
     variance : sigma_q^2 / dt that the filter supposes
+    loop_pass : of the hybrid's network; 1 learnt from the analysis with the physical model, 2 and 3 went on
     """
-    errors, scores, k = leads(start_error, draw), in_filter(variance, draw), round(lead / CFG.dt)
+    passes = {"physical": 0, "hybrid": loop_pass, "hybrid from truth": 0}  # what does not depend on it is kept
+    errors = {name: leads(name, n, start_error, draw) for name, n in passes.items()}
+    scores = {name: in_filter(name, n, variance, draw) for name, n in passes.items()}
+    k = round(lead / CFG.dt)
     figure, (forecasts, bars) = panels((0.06, 0.14, 0.46, 0.76), (0.665, 0.14, 0.315, 0.76))
     for name, values in errors.items():
         forecasts.plot(torch.arange(N_LEAD + 1) * CFG.dt, values, **plots.style(name))
@@ -143,7 +154,7 @@ def hybrid_explorer(lead: float, start_error: float, variance: float, draw: int)
                   label="" if place else "spread")  # fmt: skip
         bars.annotate(f"RMSE {error:.2f}, spread {spread:.2f}", (0, place + 0.32), (3, -2), textcoords="offset points",
                       va="top", fontsize=10.5)  # fmt: skip
-    bars.set_yticks(range(len(scores)), ["physical", "hybrid", "hybrid\nfrom truth"])
+    bars.set_yticks(range(len(scores)), ["physical", f"hybrid,\npass {loop_pass}", "hybrid\nfrom truth"])
     bars.set(
         xlim=(0, max(0.4, 1.1 * max(max(v) for v in scores.values()))),
         ylim=(2.9, -0.5),
@@ -155,7 +166,8 @@ def hybrid_explorer(lead: float, start_error: float, variance: float, draw: int)
         for name, (error, spread) in scores.items()
     )
     settings = (
-        f"{N_STARTS} forecasts of {lead:g} MTU from starts wrong by {start_error:g}, filter with σ_q²/dt = {variance:g}"
+        f"{N_STARTS} forecasts of {lead:g} MTU from starts wrong by {start_error:g}, "
+        f"filter with σ_q²/dt = {variance:g}, hybrid of pass {loop_pass}"
     )
     alt = f"Left, forecast error by lead for three models; right, the errors of their analyses. {settings}. {numbers}."
     return View(figure, alt, f"{settings}, one run of {N_CYCLES * CFG.dt:g} MTU. {numbers}.")

@@ -113,14 +113,15 @@ def series(
     curves: Mapping[str, Tensor],
     *,
     ax: Axes | None = None,
+    labels: Mapping[str, str] | None = None,
     ylabel: str = "",
     title: str = "",
 ) -> Axes:
-    """Named curves over time (keys of STYLE), NaN left out."""
+    """Named curves over time (keys of STYLE, with other ``labels`` where given), NaN left out."""
     ax = axes_or_new(ax)
     for name, values in curves.items():
         seen = ~np.isnan(np.asarray(values))
-        ax.plot(np.asarray(times)[seen], np.asarray(values)[seen], **style(name))
+        ax.plot(np.asarray(times)[seen], np.asarray(values)[seen], **style(name, (labels or {}).get(name)))
     ax.set(xlabel="time (MTU)", ylabel=ylabel, title=title)
     legend_below(ax)
     return ax

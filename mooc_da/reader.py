@@ -29,9 +29,10 @@ def say(text: str) -> None:
 
 def plain(text: str) -> str:
     """Markdown without its marks of emphasis and its code fences; formulas and names with underscores stay."""
-    parts = re.split(r"(\$[^$]*\$)", re.sub(r"(?m)^```\w*\n?", "", text))  # formulas at the odd places
-    parts[::2] = (re.sub(r"\*\*|`|(?<![\w*])\*(?=\S)|(?<=\S)\*(?![\w*])", "", part) for part in parts[::2])
-    return "".join(parts)
+    parts = re.split(r"```\w*\n(.*?)```|`([^`]+)`|(\$[^$]*\$)", text, flags=re.DOTALL)
+    for i in range(0, len(parts), 4):  # between code and formulas, which are at the other places
+        parts[i] = re.sub(r"\*\*|(?<!\w)\*(?=\S)|(?<=\S)\*(?!\w)", "", parts[i])
+    return "".join(part for part in parts if part)
 
 
 def progress_file() -> Path | None:

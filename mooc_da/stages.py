@@ -31,10 +31,11 @@ from .cycle import CycleResult, cycle
 from .finite_size import EnKFN
 from .learning import Pairs, fit, split_in_time, training_pairs
 from .models import CubicLorenz96, Lorenz96, Step, spin_up, trajectory
-from .networks import CorrectionCNN
+from .networks import CorrectionCNN, HybridModel
 from .observations import Observations, checkerboard, observe
 
 FORMAT = 1  # to be raised when the code, not the configuration, changes what a stage gives
+FURTHER = {"epochs": 8, "learning_rate": 4e-3, "rescale": False}  # training of a later pass through the loop
 SHIPPED = Path(__file__).with_name("trained")  # networks of the default experiment, so that 3_hybrid opens at once
 
 
@@ -163,13 +164,15 @@ def forecast_truth(cfg: Experiment) -> Tensor:
 
 def pairs(cfg: Experiment, source: str = "analysis", *, device: str = "cpu") -> tuple[Pairs, Pairs]:
     """Training and validation pairs from the ``"analysis"`` or, as a ceiling, from the ``"truth"`` of its times."""
-    times = slice(cfg.burn_in, cfg.n_assimilated)
     if source not in ("analysis", "truth"):
         raise ValueError(f"source = {source!r}: expected 'analysis' or 'truth'.")
-    states = (
-        analysis(cfg, device=device).analysis[:, times] if source == "analysis" else truth(cfg)[:, times].to(device)
-    )
-    return split_in_time(training_pairs(states, physical_model(cfg)), cfg.validation_fraction, cfg.gap)
+    return pairs_of(cfg, analysis(cfg, device=device).analysis if source == "analysis" else truth(cfg).to(device))
+
+
+def pairs_of(cfg: Experiment, states: Tensor) -> tuple[Pairs, Pairs]:
+    """Training and validation pairs from states at the assimilated times, (n_seeds, n_assimilated or more, Nx)."""
+    used = states[:, cfg.burn_in : cfg.n_assimilated]
+    return split_in_time(training_pairs(used, physical_model(cfg)), cfg.validation_fraction, cfg.gap)
 
 
 def untrained(cfg: Experiment, stream: str = "weights") -> CorrectionCNN:
@@ -178,17 +181,40 @@ def untrained(cfg: Experiment, stream: str = "weights") -> CorrectionCNN:
     return CorrectionCNN((cfg.n_seeds,), cfg.channels, cfg.widths, generators=generators)
 
 
-def correction(cfg: Experiment, source: str = "analysis", *, device: str = "cpu", progress: str = "") -> CorrectionCNN:
-    """One trained network per experiment; see :func:`pairs` for the source. Shipped for the default experiment."""
+def correction(
+    cfg: Experiment, source: str = "analysis", *, n_passes: int = 1, device: str = "cpu", progress: str = ""
+) -> CorrectionCNN:
+    """One trained network per experiment; see :func:`pairs` for the source. Shipped for the default experiment.
+
+    With ``n_passes`` above one, from that many analyses one after the other, each with the hybrid of the pass before.
+    """
 
     def compute() -> dict:
-        network = untrained(cfg).to(device)
-        train(cfg, network, *pairs(cfg, source, device=device), progress=progress)
+        if n_passes > 1:
+            network = correction(cfg, n_passes=n_passes - 1, device=device).requires_grad_(True)
+            next_pass(cfg, network, device=device, progress=progress)
+        else:
+            network = untrained(cfg).to(device)
+            train(cfg, network, *pairs(cfg, source, device=device), progress=progress)
         return network.state_dict()
 
+    if n_passes < 1 or (n_passes > 1 and source != "analysis"):
+        raise ValueError(f"n_passes = {n_passes}: expected at least one, and one where the source is the truth.")
+    stage = f"correction-{source}" + (f"-pass-{n_passes}" if n_passes > 1 else "")
     network = untrained(cfg).to(device)
-    network.load_state_dict(cached(f"correction-{source}", cfg, compute, device))
+    network.load_state_dict(cached(stage, cfg, compute, device))
     return network.eval().requires_grad_(False)
+
+
+def next_pass(cfg: Experiment, network: CorrectionCNN, *, device: str = "cpu", progress: str = "") -> None:
+    """Once more round the loop, in place: choose sigma_q by the innovations, assimilate with the hybrid, train on."""
+    physical, few = physical_model(cfg), min(2, cfg.n_seeds)
+    candidate = HybridModel(physical, network.select(slice(0, few)).eval())
+    variance, _ = tune_model_error(
+        cfg, candidate, (0.3, 0.1, 0.03, 0.01), n_times=min(300, cfg.n_assimilated), n_seeds=few, device=device
+    )
+    result = assimilate(cfg, HybridModel(physical, network.eval()), variance, device=device, progress=progress)
+    train(cfg, network, *pairs_of(cfg, result.analysis), progress=progress, **FURTHER)
 
 
 def train(cfg: Experiment, network: CorrectionCNN, training: Pairs, validation: Pairs, **options):
@@ -209,12 +235,15 @@ def train(cfg: Experiment, network: CorrectionCNN, training: Pairs, validation: 
 def ship(cfg: Experiment | None = None) -> None:
     """Train the networks of the default experiment anew and keep them with the package; when a default changes."""
     cfg = cfg or Experiment()
+    os.environ["MOOC_DA_CACHE"] = "none"  # so that nothing old is read
+    _memory.clear()
     for old in SHIPPED.glob("*.pt"):
         old.unlink()
-    for source in ("analysis", "truth"):
-        network = untrained(cfg)
-        train(cfg, network, *pairs(cfg, source))
-        store(network.state_dict(), SHIPPED / file_name(f"correction-{source}", cfg))
+    for source, n_passes in (("analysis", 1), ("truth", 1), ("analysis", 2), ("analysis", 3)):
+        correction(cfg, source, n_passes=n_passes)
+    for (name, _), values in _memory.items():
+        if name.startswith("correction-"):
+            store(values, SHIPPED / name)
 
 
 _memory: dict[tuple[str, str], dict] = {}  # the stages of this session

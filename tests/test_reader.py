@@ -61,5 +61,6 @@ def test_nothing_but_the_file_is_left_in_its_folder(file):
 
 
 def test_outside_of_a_notebook_text_is_plain(capsys):
-    reader.say("**Bold** and *slanted*, `code_with_underscores`, $x_n^* = 2 * 3$\n```python\na = 2 * b\n```")
-    assert capsys.readouterr().out == "Bold and slanted, code_with_underscores, $x_n^* = 2 * 3$\na = 2 * b\n\n"
+    reader.say("**Bold** and *slanted*, `f(**x_)`, $x_n^* = 2 * 3$, `s**2`.\n```python\na = 2 ** b\n```\n* item")
+    told = "Bold and slanted, f(**x_), $x_n^* = 2 * 3$, s**2.\na = 2 ** b\n\n* item\n"
+    assert capsys.readouterr().out == told

@@ -204,3 +204,19 @@ def test_the_cache_is_in_the_home_folder_or_nowhere_if_asked(monkeypatch, folder
     compute, _ = counted()
     assert torch.equal(stages.cached("stage", Experiment(), compute)["x"], torch.ones(3))
     assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_a_second_pass_through_the_loop_goes_on_from_the_first(small):
+    first, second = stages.correction(small), stages.correction(small, n_passes=2)
+    x = stages.test_truth(small)
+    assert torch.equal(first.x_mean, second.x_mean)  # the scaling stays
+    change = (first(x) - second(x)).square().mean().sqrt()
+    assert 0 < change < 0.5 * first(x).square().mean().sqrt()
+    assert not any(p.requires_grad for p in second.parameters())
+
+
+@pytest.mark.parametrize("wrong", [{"n_passes": 0}, {"source": "truth", "n_passes": 2}])
+def test_passes_are_counted_from_one_and_need_analyses(small, wrong):
+    with pytest.raises(ValueError, match="n_passes"):
+        stages.correction(small, **wrong)

@@ -19,7 +19,7 @@ import torch
 from mooc_da import hybrid_explorers, widgets
 from mooc_da.widgets import Choice, Explorer, Scale, Slider
 
-TARGETS = {widgets.training_explorer: (1.0, 2.0), widgets.hybrid_explorer: (0.3, 1.5)}  # median, slowest; others:
+TARGETS = {widgets.training_explorer: (1.0, 2.0), widgets.hybrid_explorer: (0.4, 1.2)}  # median, slowest; others:
 TARGET = (0.3, 1.0)
 SOURCES = {"start_error": hybrid_explorers.leads, "variance": hybrid_explorers.in_filter}  # what a control asks anew
 
