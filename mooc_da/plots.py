@@ -266,6 +266,7 @@ def by_rank(
         values = np.atleast_2d(np.asarray(values))
         banded(np.arange(1, values.shape[-1] + 1), values, name, ax=ax)
     ax.set(xlabel=xlabel, ylabel=ylabel, yscale=yscale, title=title)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
     return ax
 

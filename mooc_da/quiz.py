@@ -160,7 +160,7 @@ class Quiz:
         """Keep an answer and the score; return the feedback."""
         n = len(self.questions)
         if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= n:
-            raise ValueError(f"There is no question {number!r}. The quiz {self.name!r} has questions 1 to {n}.")
+            raise ValueError(f"There is no question {number!r}. Give a number from 1 to {n}, without quotation marks.")
         question = self.questions[number - 1]
         chosen = letter.strip().upper() if isinstance(letter, str) else letter
         if chosen not in question.options:
