@@ -1,5 +1,6 @@
 """Every exercise accepts its solution and answers typical mistakes as intended, and stands in its notebook."""
 
+import copy
 import importlib
 import re
 import textwrap
@@ -13,10 +14,16 @@ from test_layout import NOTEBOOKS, PARTS
 
 import mooc_da
 from mooc_da import exercises, reader, stages
-from mooc_da.exercises.exercise import Exercise, Exercises, NotYet, call, choose, number, require, tensor
+from mooc_da.exercises.exercise import Exercise, Exercises, NotYet, call, choose, number, require, tensor, two
 
 COLLECTIONS = {name: importlib.import_module(f"mooc_da.exercises.{name}").ex for name in PARTS}
-WRONG = {name: importlib.import_module(f"wrong_{name}").WRONG for name in COLLECTIONS}
+ANSWERS = {name: importlib.import_module(f"wrong_{name}") for name in COLLECTIONS}
+RIGHT = [
+    pytest.param(COLLECTIONS[part].all[name], code, id=f"{part}-{name}-{i}")
+    for part, module in ANSWERS.items()
+    for name, codes in getattr(module, "RIGHT", {}).items()
+    for i, code in enumerate(codes)
+]
 EACH_EXERCISE = pytest.mark.parametrize(
     ("part", "exercise"),
     [(part, e) for part, ex in COLLECTIONS.items() for e in ex],
@@ -42,9 +49,15 @@ def test_an_exercise_accepts_its_solution(part, exercise):
     assert len(message) > 20, "say why"
 
 
+@pytest.mark.parametrize(("exercise", "code"), RIGHT)
+def test_an_exercise_accepts_other_right_answers(exercise, code):
+    outcome, message = exercise.verdict(*answers(exercise, code))
+    assert outcome == "correct", message
+
+
 @EACH_EXERCISE
 def test_typical_mistakes_get_the_feedback_that_was_meant_for_them(part, exercise):
-    mistakes = WRONG[part][exercise.name]
+    mistakes = ANSWERS[part].WRONG[exercise.name]
     assert len(mistakes) >= 2
     messages = set()
     for code, words in mistakes:
@@ -149,6 +162,10 @@ def ex(tmp_path, monkeypatch) -> Exercises:
         require(tensor(call(double, x), (3,)).sum() == 6, "Not twice.")
         return "Right."
 
+    @ex.exercise("Both", hints=("Count.", "Again."), solution='one, two = "A", "B"', explanation="The alphabet.")
+    def both_letters(one, two) -> str:
+        return choose(one, "A", {"A": "First.", "B": "Second."}) + choose(two, "B", {"A": "First.", "B": "Second."})
+
     return ex
 
 
@@ -160,7 +177,7 @@ def test_check_tells_all_three_outcomes_and_remembers_what_was_solved(ex, capsys
     ex.half_of_one.check(2)  # trying something else afterwards loses nothing
     assert reader.recall("exercises") == {"half_of_one": "correct"}
     ex.summary()
-    assert "1 of 2 exercises solved" in capsys.readouterr().out
+    assert "1 of 3 exercises solved" in capsys.readouterr().out
     ex.forget()
     assert reader.recall("exercises") == {}
 
@@ -177,10 +194,48 @@ def test_a_mistyped_name_is_told_with_the_names_there_are(ex):
     assert "half_of_one" in dir(ex)
     with pytest.raises(AttributeError, match=r"'half'.* half_of_one, doubled"):
         ex.half.check(1)
+    with pytest.raises(AttributeError, match=r"'chek', but check, hint and solution"):
+        ex.half_of_one.chek(1)
+    assert copy.deepcopy(ex).half_of_one.answers == ("half",)
+
+
+def test_the_bare_names_say_how_to_use_them(ex):
+    assert (
+        repr(ex.both_letters) == "Exercise “Both”: ex.both_letters.check(one, two); for a nudge, ex.both_letters.hint()"
+    )
+    assert "ex.half_of_one, ex.doubled, ex.both_letters" in repr(ex)
+
+
+@pytest.mark.parametrize(
+    ("given", "outcome", "words"),
+    [
+        ((), "not yet", "You give 0, but `ex.both_letters.check(one, two)` asks for 2"),
+        (("A",), "not yet", "You give 1"),
+        (("A", "B", "C"), "not yet", "You give 3"),
+        (("A", None), "not attempted", "Still missing: `two`."),
+        ((..., "B"), "not attempted", "Still missing: `one`."),
+        ((None, None), "not attempted", ""),
+        ((None, lambda: None), "not attempted", ""),
+        ((" a.", "B"), "correct", "First.Second."),
+    ],
+)
+def test_of_several_answers_the_missing_ones_are_named(ex, given, outcome, words):
+    verdict = ex.both_letters.verdict(*given)
+    assert (verdict.outcome, verdict.message[: len(words)]) == (outcome, words)
+
+
+def test_what_is_missing_is_told_by_check(ex, capsys):
+    ex.both_letters.check("A", None)
+    assert "Not attempted. Still missing: two." in capsys.readouterr().out
+    assert reader.recall("exercises") == {}
 
 
 def broken(x):
     return x.no_such_method()
+
+
+def forgets(x):
+    y = 2 * x  # noqa: F841
 
 
 def in_place(x):
@@ -196,7 +251,12 @@ def in_place(x):
         (lambda x: x[:2], r"shape \(2,\); \(3,\) is asked for"),
         (lambda x: x / 0, "NaN or infinite"),
         (lambda x: "six", "tensor of shape"),
-        (3, "A function is asked for"),
+        (3, "not int: leave out the brackets"),
+        (torch.ones(3), "not Tensor: leave out the brackets"),
+        ("B", r"not str\.$"),
+        (lambda x: print(end=""), "is a `return` missing"),
+        (forgets, "is a `return` missing"),
+        (lambda x: 6, "tensor of shape|has shape"),
     ],
 )
 def test_whatever_an_answer_does_is_told_as_feedback(ex, answer, words):
@@ -205,8 +265,28 @@ def test_whatever_an_answer_does_is_told_as_feedback(ex, answer, words):
     assert re.search(words, message), message
 
 
-def test_a_starter_that_returns_nothing_is_not_attempted(ex):
-    assert ex.doubled.verdict(lambda x: ...).outcome == ex.doubled.verdict(lambda x: None).outcome == "not attempted"
+def starter(x): ...
+
+
+def documented(x):
+    """Twice x."""
+    ...  # your lines
+
+
+def empty(x):
+    return None
+
+
+@pytest.mark.parametrize("answer", [starter, documented, empty, lambda x: ..., lambda x: None, None, ...])
+def test_a_starter_is_not_attempted(ex, answer):
+    assert ex.doubled.verdict(answer) == ("not attempted", "")
+
+
+@pytest.mark.parametrize("value", [3, (1, 2, 3), [1], torch.ones(2), None])
+def test_what_is_not_two_things_is_told(value):
+    assert two([1, 2], "a and b") == (1, 2)
+    with pytest.raises(NotYet, match="Return two things, a and b"):
+        two(value, "a and b")
 
 
 @pytest.mark.parametrize("value", [0.5, torch.tensor(0.5), torch.tensor([[0.5]]), np.float32(0.5), [0.5]])

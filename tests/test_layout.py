@@ -233,7 +233,9 @@ def test_no_picture_of_the_prose_is_a_file_beside_it(path):
 def test_every_stored_figure_tells_its_message_in_words_and_no_widget_is_stored(path):
     outputs = [o for c in cells(path, "code") for o in c.outputs if o.output_type in ("display_data", "execute_result")]
     for output in outputs:
-        assert "application/vnd.jupyter.widget-view+json" not in output.data, "a widget without its kernel shows nothing"
+        assert "application/vnd.jupyter.widget-view+json" not in output.data, (
+            "a widget without its kernel shows nothing"
+        )
         if "image/png" in output.data:
             assert len(output.metadata["image/png"]["alt"].split()) >= 5
             assert output.data["text/plain"] == output.metadata["image/png"]["alt"]

@@ -47,6 +47,21 @@ WRONG = {
             "def make_pairs(analysis, step): return analysis[:-1], analysis[1:] - step(analysis[:-1])",
             "The input has shape",
         ),
+        (
+            """
+            def make_pairs(analysis, step):
+                return analysis[:, :-1], analysis[:, 1:] - step(analysis[:, :-1])
+            """,
+            "write `analysis[..., :-1, :]`",
+        ),
+        (
+            """
+            def make_pairs(analysis, step):
+                before = analysis[..., :-1, :]
+                return before, analysis[..., 1:, :] - physical(before)
+            """,
+            "Use the argument `step`",
+        ),
         ("def make_pairs(analysis, step): return analysis[..., 1:, :] - step(analysis[..., :-1, :])", "two things"),
     ],
     "guess_from_target": [
@@ -127,6 +142,30 @@ WRONG = {
             """,
             "leaves 6 times",
         ),
+        (
+            """
+            def split(n, fraction, gap):
+                first = n - int(fraction * n)
+                return torch.arange(first - gap), torch.arange(first, n)
+            """,
+            "`int` and `//` cut off",
+        ),
+        (
+            """
+            def split(n, fraction, gap):
+                first = n - round(fraction * n)
+                return (0, first - gap), (first, n)
+            """,
+            "not only its start and end",
+        ),
+        (
+            """
+            def split(n, fraction, gap):
+                first = n - round(fraction * n)
+                return range(first - gap), range(first, n + 1)
+            """,
+            "beyond the last time",
+        ),
     ],
     "seam": [
         (
@@ -189,7 +228,7 @@ WRONG = {
     ],
     "why_beaten": [
         ("answer_beaten = 'A'", "ridge chooses nothing"),
-        ("answer_beaten = 'B'", "network from the truth"),
+        ("answer_beaten = 'B'", "The place matters little"),
         ("answer_beaten = 'D'", "drawn afresh"),
     ],
     "low_r2": [
@@ -225,5 +264,46 @@ WRONG = {
             "take its root",
         ),
         ("rmse_white = 0.053", "from analyses"),
+        ("rmse_white = -0.03", "not negative"),
+        (
+            """
+            (a, b), (c, d) = stages.pairs(cfg.fast(), "truth")
+            noisy = b + 0.185**2 * torch.randn(b.shape, dtype=b.dtype, generator=seeded(1, "white"))
+            rmse_white = (CubicRidge(a, noisy, ridge=cfg.ridge)(c) - d).square().mean().sqrt()
+            """,
+            "*standard deviation* of your noise",
+        ),
+        ("rmse_white = 0.025", "Is yours a longer one"),
+    ],
+}
+
+SPLIT = """
+    def split(n, fraction, gap):
+        first = n - round(fraction * n)
+        return {parts}
+"""
+
+RIGHT = {
+    "pairs_by_hand": [
+        """
+        def make_pairs(analysis, step):
+            inputs, targets = training_pairs(analysis, step)
+            return [inputs, targets]
+        """,
+    ],
+    "r2_from_correlation": [
+        "import math\ndef r2_from(r, s): return r**2 - math.sqrt((s - r) ** 2) ** 2",
+        """
+        def r2_from(r, s):
+            if s == r:
+                return r**2
+            return 1 - (1 - 2 * r * s + s**2)
+        """,
+        "def r2_from(r, s): return r.square() - (s - r).square()",
+    ],
+    "honest_split": [
+        SPLIT.format(parts="set(range(first - gap)), set(range(first, n))"),
+        SPLIT.format(parts="slice(0, first - gap), slice(first, None)"),
+        SPLIT.format(parts="torch.arange(n) < first - gap, torch.arange(n) >= first"),
     ],
 }

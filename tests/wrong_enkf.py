@@ -1,4 +1,15 @@
-"""Typical wrong answers to the exercises of notebook 1, as cell code, and words of the feedback each must get."""
+"""Answers to the exercises of notebook 1, as cell code: typical wrong ones, with words of the feedback each must get,
+and right ones that are not the solution."""
+
+
+def tendency(friction="1.01 * x", forcing="+ 8.5", axis=", -1"):
+    """The cubic model with something wrong in it."""
+    return f"""
+        def tendency(x):
+            m3, m2, m1, p1, p2 = (x.roll(shift{axis}) for shift in (3, 2, 1, -1, -2))
+            cubic = m2 * x * (p1 - m3) - m1 * p1 * (p2 - m2)
+            return (p1 - m2) * m1 + 0.025 * cubic - {friction} {forcing}
+    """
 
 
 def weights(
@@ -49,6 +60,10 @@ WRONG = {
         ("tendency = CubicLorenz96(cubic=0.0).tendency", "cubic term is missing"),
         ("tendency = physical.tendency", "the one we have"),
         ("tendency = nature", "each index"),
+        (tendency(friction="x"), "your factor is 1"),
+        (tendency(friction="-1.01 * x"), "it slows down"),
+        (tendency(forcing=""), "forcing $F$ is missing"),
+        (tendency(axis=""), "give `roll` its axis"),
     ],
     "ensemble_space": [
         (weights(n=0), "not by $N_e$"),
@@ -63,6 +78,9 @@ WRONG = {
         (weights(T="n**0.5 * torch.linalg.cholesky(C.inverse())"), "not the symmetric one"),
         (weights(T="torch.eye(len(Y))"), "$T$ is not"),
         (weights(w="d"), "w has shape"),
+        (weights(T="n**0.5 * C**-0.5"), "needs `eigh`"),
+        (weights(T="n**0.5 * torch.linalg.cholesky(C).inverse()"), "not the symmetric one"),
+        (weights(w="T", T="").replace("return T, ", "return root"), "Return two things, `w` and `T`"),
     ],
     "repaired_inflation": [
         ("inflated = lambda E, factor: factor * E", "whole ensemble"),
@@ -79,6 +97,9 @@ WRONG = {
         ("smallest = 1.04", "are lost"),
         ("smallest = 1.2", "no smaller one"),
         ("smallest = 3", "no smaller one"),
+        ("smallest = 4", "blows the filter up"),
+        ("smallest = 6", "in percent"),
+        ("smallest = 1e9", "blows the filter up"),
     ],
     "model_error_without_noise": [
         ("with_model_error = additive_noise", "you draw noise"),
@@ -87,13 +108,19 @@ WRONG = {
         (with_model_error("s + (len(E) - 1) ** 0.5 * std"), "*variances* add"),
         (with_model_error("(s**2 + (len(E) - 1) * std).sqrt()"), "its square"),
         (with_model_error(zero=""), "The mean has moved"),
+        (with_model_error("torch.where(s > 0, (s**2 + (len(E) - 1) * std**2).sqrt(), s)", ""), "not with 0"),
+        (with_model_error().replace("mean + (U", "(U"), "add the mean"),
         ("with_model_error = lambda E, std: inflate(E, 1 + std)", "not $P"),
     ],
     "small_ensemble": [
         ("radius = 40", "Lost"),
         ("radius = float('inf')", "without localisation"),
+        ("radius = 10", "Lost"),
         ("radius = 6", "Alive, but"),
+        ("radius = 4", "Alive, but"),
         ("radius = 0", "more than zero"),
+        ("radius = 1e-9", "hardly count"),
+        ("radius = 0.5", "hardly count"),
     ],
     "spread_to_error": [
         (ratio("(E.mean(-2) - truth).square().mean().sqrt()", "E.var(-2).mean().sqrt()"), "turn it round"),
@@ -119,6 +146,8 @@ WRONG = {
             "is a mean missing",
         ),
         (ratio("E.var(0).mean().sqrt()"), "Which axis"),
+        (ratio("E.var(1).mean(-1).sqrt().mean()", "rmse(E.mean(1), truth).mean()"), "root at each time"),
+        (ratio(error="(anomalies(E)[0] - truth).square().mean().sqrt()"), "all times with all others"),
     ],
     "rank_shapes": [
         ('u_shape, dome, slope = "C", "B", "A"', "too close together"),
@@ -131,4 +160,22 @@ WRONG = {
         ('sign = "B"', "needs the truth"),
         ('sign = "D"', "not the one outside"),
     ],
+}
+
+RIGHT = {
+    "ensemble_space": [
+        """
+        def weights(Y, d, R):
+            n = len(Y) - 1
+            C = n * torch.eye(len(Y)) + Y @ torch.diag(1 / R) @ Y.T
+            U, s, Vt = torch.linalg.svd(C)
+            return [C.inverse() @ Y @ (d / R), n**0.5 * U @ torch.diag(s**-0.5) @ Vt]
+        """
+    ],
+    "model_error_without_noise": [
+        with_model_error("torch.where(s > 1e-9, (s**2 + (len(E) - 1) * std**2).sqrt(), s)", ""),
+    ],
+    "small_ensemble": ["radius = 1", "radius = 3.5"],
+    "rank_shapes": ['u_shape, dome, slope = "b", "C.", " a"'],
+    "spread_to_error": [ratio("E.var(1).mean().sqrt()", "rmse(E.mean(1).flatten(), truth.flatten())")],
 }

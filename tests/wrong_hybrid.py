@@ -20,7 +20,7 @@ WARMER = """
         skill_horizon(forecast_errors(step, new_runs), float(new_runs.std()) / 2, cfg.dt).mean()
         for step in (updated, HybridModel(updated, stages.correction(cfg).select(slice(0, 2))))
     ]
-    gain = {answer}
+    new_threshold, gain = float(new_runs.std()) / 2, {answer}
 """
 TRUE_STARTS = "stages.forecast_truth(cfg)[:200, -1]"
 SETTLED = f"repeated(stronger, 200)({TRUE_STARTS})"
@@ -31,6 +31,7 @@ PASS = """
         correction = learn(inputs, targets)
         return {returned}
 """
+CHI2 = "from mooc_da.exercises._hybrids import innovations_over_expected\nold, new = innovations_over_expected()\n"
 
 WRONG = {
     "step_of_hybrid": [
@@ -55,11 +56,20 @@ WRONG = {
         ),
         ("hybrid_step = lambda x, model, correction: x + (model(x) - x) + correction(x)", "only up to rounding"),
         ("hybrid_step = lambda x, model, correction: model(x)", "physical model alone"),
+        ("hybrid_step = lambda x, model, correction: model(x) - correction(x)", "The sign"),
+        ("hybrid_step = lambda x, model, correction: (model(x) + correction(x)).float()", "single precision"),
     ],
     "saturation_level": [
-        ("saturation = 'A'", "scatters itself"),
-        ("saturation = 'C'", "as *squares*"),
-        ("saturation = 'D'", "does not scatter"),
+        ("saturation = lambda n: 2**0.5", "that is one forecast"),
+        ("saturation = lambda n: (2 / n) ** 0.5", "does not average the truth"),
+        ("saturation = lambda n: n**-0.5", "the truth scatters, too"),
+        ("saturation = lambda n: 1", "very large ensemble"),
+        ("saturation = lambda n: 1 + 1 / n", "mean *square*"),
+        ("saturation = lambda n: 1 + n**-0.5", "add as *squares*"),
+        ("saturation = lambda n: (1 + n) ** 0.5", "not $n s^2$"),
+        ("saturation = lambda n: (1 - 1 / n) ** 0.5", "also in a difference"),
+        ("saturation = lambda n: float(stages.forecast_truth(cfg).std()) * (1 + 1 / n) ** 0.5", "leave the standard"),
+        ("saturation = lambda n: 2 + 1 / n", "Add the mean squares"),
     ],
     "horizon_by_hand": [
         ("my_horizon = lambda errors, threshold, dt: skill_horizon(errors, threshold, 1)", "in steps"),
@@ -84,7 +94,7 @@ WRONG = {
                     return (len(errors) - 1) * dt
                 return (k - (errors[k] - threshold) / (errors[k] - errors[k - 1])) * dt
             """,
-            "return NaN",
+            "you say 0.50: return `torch.nan`",
         ),
         (
             """
@@ -93,6 +103,44 @@ WRONG = {
                 return (k - (threshold - errors[k - 1]) / (errors[k] - errors[k - 1])) * dt
             """,
             "wrong way round",
+        ),
+        (
+            """
+            import numpy as np
+
+            def my_horizon(errors, threshold, dt):
+                return np.interp(threshold, errors, dt * np.arange(len(errors)), right=np.nan)
+            """,
+            "may end below",
+        ),
+        (
+            """
+            import numpy as np
+
+            def my_horizon(errors, threshold, dt):
+                if len(errors) < 10 or errors.max() <= threshold:
+                    return float(skill_horizon(errors, threshold, dt))
+                return np.interp(threshold, errors, dt * np.arange(len(errors)))
+            """,
+            "goes up and down",
+        ),
+        (
+            """
+            def my_horizon(errors, threshold, dt):
+                if errors[-1] <= threshold:
+                    return torch.nan
+                return float(skill_horizon(errors, threshold, dt))
+            """,
+            "may end below",
+        ),
+        (
+            """
+            def my_horizon(errors, threshold, dt):
+                for k in range(1, len(errors)):
+                    if errors[k] > threshold:
+                        return (k - (errors[k] - threshold) / (errors[k] - errors[k - 1])) * dt
+            """,
+            "ends without a `return`",
         ),
     ],
     "surviving_advantage": [
@@ -123,22 +171,62 @@ WRONG = {
             "random errors",
         ),
         ("rescaled = lambda correction, old_dt, new_dt: lambda x: correction(x) / old_dt", "a tendency, per MTU"),
+        (
+            "rescaled = lambda correction, old_dt, new_dt: lambda x: correction(x) / round(old_dt / new_dt)",
+            "Do not round it",
+        ),
     ],
     "innovations_of_hybrid": [
-        ("consistency, change = 1.03, 'A'", "*right* model error"),
-        ("consistency, change = 0.87, 'A'", "standard deviations"),
-        ("consistency, change = 0.74, 'B'", "*larger* innovations than come"),
-        ("consistency, change = 0.74, 'C'", "only inflates"),
-        ("consistency, change = 0.74, 'D'", "not at hand"),
+        (CHI2 + "consistency, change = new[100:].mean(), 'A'", "*tenth* of the model error"),
+        (CHI2 + "consistency, change = old[100:].mean().sqrt(), 'A'", "standard deviations"),
+        (CHI2 + "consistency, change = old.mean(), 'A'", "forgets its start"),
+        ("consistency, change = 0.5, 'A'", "end with the *assimilated* ones"),
+        (CHI2 + "consistency, change = old[100:].mean(), 'B'", "*larger* innovations than come"),
+        (CHI2 + "consistency, change = old[100:].mean(), 'C'", "only inflates"),
+        (CHI2 + "consistency, change = old[100:].mean(), 'D'", "not at hand"),
     ],
     "second_pass_repaired": [
         (PASS.format(pairs="hybrid", returned="HybridModel(model, correction)"), "has got lost"),
         (PASS.format(pairs="model", returned="HybridModel(hybrid, correction)"), "twice"),
         (PASS.format(pairs="model", returned="HybridModel(model, old)"), "That is the first correction"),
+        (PASS.format(pairs="physical", returned="HybridModel(physical, correction)"), "Use the argument `model`"),
     ],
     "other_climate": [
         (WARMER.format(forcing=8.0, starts=SETTLED, answer="t50[1] / t50[0]"), "forcing should rise, too"),
-        (WARMER.format(forcing=10.0, starts=TRUE_STARTS, answer="t50[1] / t50[0]"), "lived with the new forcing"),
+        (
+            WARMER.format(forcing=10.0, starts=TRUE_STARTS, answer="t50[1] / t50[0]"),
+            "lived with the new forcing for 200",
+        ),
         (WARMER.format(forcing=10.0, starts=SETTLED, answer="t50[0] / t50[1]"), "Upside down"),
+        (
+            WARMER.format(forcing=10.0, starts=SETTLED, answer="2.2"),
+            "scored on the new runs",
+        ),
+        ("new_threshold, gain = float(stages.forecast_truth(cfg).std()) / 2, 1.65", "of the old climate"),
     ],
+}
+
+RIGHT = {
+    "saturation_level": [
+        "import math\nsaturation = lambda n: math.sqrt(1 + 1 / n)",
+        """
+        def saturation(n):
+            states = stages.forecast_truth(cfg)[:, -1]
+            mean = torch.stack([states.roll(k, 0) for k in range(1, n + 1)]).mean(0)
+            return (mean - states).square().mean().sqrt() / states.std()
+        """,
+    ],
+    "horizon_by_hand": [
+        "my_horizon = skill_horizon",
+        """
+        def my_horizon(errors, threshold, dt):
+            for k in range(1, len(errors)):
+                if errors[k] > threshold:
+                    return (k - (errors[k] - threshold) / (errors[k] - errors[k - 1])) * dt
+            return float("nan")
+        """,
+    ],
+    "another_step": ["rescaled = lambda correction, old_dt, new_dt: lambda x: correction(x) * new_dt / old_dt"],
+    "second_pass_repaired": [PASS.format(pairs="hybrid", returned="HybridModel(hybrid, correction)")],
+    "other_climate": [WARMER.format(forcing=10.0, starts=SETTLED, answer="t50[1] / t50[0]")],
 }

@@ -11,7 +11,7 @@ from .. import stages
 from ..config import Experiment, seeded
 from ..models import CubicLorenz96, Lorenz96, trajectory
 from ..networks import CubicRidge
-from .exercise import Exercises, NotYet, call, choose, close, number, require, tensor, unlike
+from .exercise import Exercises, NotYet, call, choose, close, number, require, tensor, two, unlike
 
 ex = Exercises("2_correction")
 
@@ -24,12 +24,6 @@ def draws(*shape: int, stream: str = "exercise") -> Tensor:
 def rms(error: Tensor) -> float:
     """Root of the mean square."""
     return float(error.square().mean().sqrt())
-
-
-def two(value, what: str) -> tuple:
-    """Both values of a function that should return two."""
-    require(isinstance(value, tuple | list) and len(value) == 2, f"Return two things, {what}, with a comma between.")
-    return tuple(value)
 
 
 @ex.exercise(
@@ -49,13 +43,16 @@ def two(value, what: str) -> tuple:
 )
 def pairs_by_hand(make_pairs) -> str:
     """Inputs and targets from an analysis (..., K, Nx) and a step."""
-    step = Lorenz96()
+    step, notebook = Lorenz96(forcing=7.0), Lorenz96()
     start = step.random_state((2,), 12, generator=seeded(2, "states"))
     batch = trajectory(CubicLorenz96(), start, 5) + 0.1 * draws(2, 6, 12)
     for analysis in (batch[0], batch):
         a, b = analysis[..., :-1, :], analysis[..., 1:, :]
         inputs, targets = two(call(make_pairs, analysis, step), "the inputs and the targets")
-        require(inputs.shape != analysis.shape, "The last analysis is no input: nothing follows it.")
+        shape = getattr(inputs, "shape", None)
+        require(shape != analysis.shape, "The last analysis is no input: nothing follows it.")
+        cut = "You cut off a point, not a time. Time is the second last axis, for one experiment and for a batch"
+        require(shape != analysis[..., :-1].shape, cut + ": write `analysis[..., :-1, :]`.")
         inputs, targets = tensor(inputs, a.shape, "The input"), tensor(targets, a.shape, "The target")
         require(not close(inputs, b), "Your inputs are the *later* analyses: the model starts from the earlier ones.")
         require(close(inputs, a), "The inputs should be the analyses themselves, all but the last.")
@@ -65,6 +62,7 @@ def pairs_by_hand(make_pairs) -> str:
             "That is how the state changed. Subtract the step of the model, not the input.": b - a,
             "You stepped the later analysis. The model starts from the earlier one.": b - step(b),
             "The sign: added to the model, the target should give the *analysis*.": step(a) - b,
+            "The notebook's `physical` lacks this. Use the argument `step`: here it is another one.": b - notebook(a),
         }
         unlike(targets, misconceptions)
         require(close(targets, b - step(a)), "A target is the later analysis minus one step from its input.")
@@ -126,7 +124,8 @@ def r2_from_correlation(r2_from) -> str:
     """R² of a prediction of mean zero, from its correlation with the target and its relative size."""
     r = torch.tensor([0.365, 0.9, -0.3, 1.0, 0.0, 0.6], dtype=torch.float64)
     s = torch.tensor([0.53, 0.4, 0.5, 2.0, 1.0, 0.6], dtype=torch.float64)
-    value = tensor(call(r2_from, r, s), r.shape, "$R^2$")
+    values = [number(call(r2_from, *pair), "$R^2$") for pair in zip(r, s, strict=True)]
+    value = torch.tensor(values, dtype=torch.float64)
     misconceptions = {
         "$r^2$ holds for a prediction of the best size only. What if it is twice as large?": r**2,
         "The mean square of the prediction itself is missing, $s^2$.": 2 * r * s,
@@ -156,6 +155,18 @@ def memoriser_r2(training: Tensor, validation: Tensor) -> float:
     return float(1 - misses.square().mean() / errors[validation].square().mean())
 
 
+def indices(part, n: int, asked: str) -> Tensor:
+    """The times that a part of n times holds, given as indices, a set of them, a range, a slice or a mask."""
+    if isinstance(part, slice):
+        return torch.arange(n)[part]
+    part = torch.as_tensor(sorted(part) if isinstance(part, set | frozenset) else part)
+    listed = "Return all indices of each part, as `torch.arange(start, end)` does, not only its start and end."
+    require(part.ndim == 1 and len(part) != 2, listed)
+    inside = part.dtype == torch.bool or not len(part) or (part.min() >= -n and part.max() < n)
+    require(inside, f"{asked} has an index beyond the last time, which is {n - 1}.")
+    return torch.arange(n)[part]
+
+
 @ex.exercise(
     "An honest split",
     hints=(
@@ -175,8 +186,9 @@ def honest_split(split) -> str:
     """Indices of training and validation times."""
     n_states = sum(states.shape[1] for states, _ in small_truth())
     for n, fraction, gap in ((100, 0.2, 5), (37, 0.3, 1), (n_states, 0.2, 20)):
+        asked = f"`split({n}, {fraction}, {gap})`"
         parts = two(call(split, n, fraction, gap), "the training and the validation times")
-        training, validation = (torch.arange(n)[p if isinstance(p, slice) else torch.as_tensor(p)] for p in parts)
+        training, validation = (indices(part, n, asked) for part in parts)
         require(len(training) and len(validation), "One of the two parts is empty.")
         if any((part.sort().values.diff() > 1).any() for part in (training, validation)):
             shuffled = torch.randperm(n_states, generator=seeded(2, "split")).split(n_states - n_states // 5)
@@ -184,14 +196,16 @@ def honest_split(split) -> str:
                 "Picked at random or with holes: almost every validation time has a neighbour in the training set. "
                 f"Looking up the nearest state scores $R^2$ = {memoriser_r2(*shuffled):.2f} and has learnt nothing."
             )
-        asked, n_shared = f"`split({n}, {fraction}, {gap})`", int(torch.isin(training, validation).sum())
+        n_shared = int(torch.isin(training, validation).sum())
         require(not n_shared, f"{asked} shares {n_shared} times between training and validation.")
         require(training.min() < validation.min(), "You validate on the past. Take the *last* times.")
         unused, n_wanted = int(validation.min() - training.max()) - 1, round(fraction * n)
         require(unused, "There is no gap: the last training state is one step from the first validation state.")
         require(unused == gap, f"{asked} leaves {unused} times between the two parts, and {gap} are asked for.")
-        fewer = f"{asked} validates on {len(validation)} times, not on {n_wanted}. The *training* gives up the gap."
-        require(len(validation) == n_wanted, fewer)
+        told = f"{asked} validates on {len(validation)} times, not on {n_wanted}. "
+        rounded = "Take `round(fraction * n)`, the *nearest* whole number: `int` and `//` cut off."
+        require(abs(len(validation) - n_wanted) != 1, told + rounded)
+        require(len(validation) == n_wanted, told + "The *training* gives up the gap.")
         require(len(training) == n - n_wanted - gap, f"{asked} does not use all times outside of the gap.")
     return (
         "A test of it: guess the model's error by looking up the nearest training state. After your split this scores "
@@ -268,7 +282,8 @@ def learning_curves(keep, harmful, cure) -> str:
     feedback = {
         "A": "More epochs: the validation loss has been rising for 160 epochs.",
         "B": "A larger network learns 50 times by heart still faster.",
-        "C": "It can no longer know them by heart, and must find what they have in common. Here it costs nothing.",
+        "C": "With more times the network can no longer know them by heart, and must find what they have in common. "
+        "Here they cost nothing: the analysis has thousands more.",
         "D": "That hides the symptom: the validation set is the thermometer, not the illness.",
     }
     return choose(cure, "C", feedback)
@@ -289,7 +304,8 @@ def why_beaten(answer_beaten) -> str:
     """The letter of the reason why a network explains more of the targets than the exact error."""
     feedback = {
         "A": "Choosing the best epoch on the validation set gains next to nothing here. The ridge chooses nothing.",
-        "B": "The network from the truth, in section 6, is evaluated at the analyses, and scores like the exact error.",
+        "B": "The place matters little: the exact error at the analyses, `nature(inputs) - physical(inputs)`, explains "
+        "about 12 % of the targets as well.",
         "C": "The exact error best predicts the *error*. The best prediction of the *targets* is their mean at a given "
         "state, and a part of the errors of the analysis depends on the state: the habits of the filter.",
         "D": "The noise of the observations is drawn afresh at each time. No function of the state predicts it.",
@@ -346,10 +362,18 @@ def white_noise(rmse_white) -> str:
     """RMSE against the true error of the ridge from errors with white noise."""
     value = number(rmse_white, "rmse_white")
     clean, mean = ridge_rmse(0.0), (ridge_rmse(0.185, "a") + ridge_rmse(0.185, "b")) / 2
+    require(value > 0, "An RMSE is the *root* of a mean square: it is not negative.")
     require(value < 0.1, "That is not the RMSE against the *true* errors: do not score against noisy ones.")
     require(value > mean / 4, "That is the mean square; take its root.")
     require(value < 1.3 * mean, "The ridge *from analyses* errs so much. Fit true errors plus white noise.")
-    require(value > (clean + mean) / 2, f"{value:.4f} is what a fit without any noise has. Add noise to the targets.")
+    more = (
+        f"{value:.4f}: in the short experiment a fit errs more even without noise, {clean:.4f}. Is yours a longer one?"
+    )
+    require(value > 0.985 * clean, more + " Take the line given, with `cfg.fast()`, so that it can be checked.")
+    told = f"{value:.4f} is what a fit without any noise has. "
+    require(abs(value - clean) > 1e-5, told + "Add noise to the targets.")
+    told = f"{value:.4f} is hardly more than without noise, {clean:.4f}. "
+    require(value > (clean + mean) / 2, told + "Is 0.185 the *standard deviation* of your noise, not its variance?")
     return (
         f"{value:.3f}, hardly more than without noise ({clean:.3f}), and about half of the error of the ridge from "
         "analyses. Independent noise of the same size does next to no harm: bias is what limits learning from analyses."

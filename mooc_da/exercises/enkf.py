@@ -13,7 +13,7 @@ from ..ensembles import anomalies
 from ..filters import ETKF, etkf_update
 from ..localisation import LETKF
 from ._twins import CFG, NATURE, PHYSICAL, late_error, twins
-from .exercise import Exercises, call, choose, close, number, require, tensor, unlike
+from .exercise import Exercises, call, choose, close, number, require, tensor, two, unlike
 
 ex = Exercises("1_enkf")
 
@@ -36,15 +36,21 @@ ex = Exercises("1_enkf")
 def cubic_tendency(tendency) -> str:
     """dx/dt of the cubic model for states (..., Nx)."""
     x, truth = NATURE.random_state((3,), generator=seeded(0, "exercise")), NATURE.tendency
-    value = tensor(call(tendency, x), x.shape, "The tendency")
+    one, many = (
+        tensor(call(tendency, s), s.shape, f"For {n}, the tendency")
+        for s, n in ((x[0], "one state"), (x, "many states"))
+    )
     mistakes = {
         "This is the mirror image: `x.roll(1, -1)` is $x_{n-1}$, not $x_{n+1}$.": truth(x.flip(-1)).flip(-1),
         "The cubic term is missing.": replace(NATURE, cubic=0.0).tendency(x),
         "This is the physical model, the one we have. Nature runs the other one.": PHYSICAL.tendency(x),
         "The friction has the wrong sign: it slows down.": truth(x) + 2 * NATURE.friction * x,
+        "The friction is $-\\lambda x_n$ with $\\lambda = 1.01$: your factor is 1.": truth(x) + 0.01 * x,
+        "The forcing $F$ is missing.": truth(x) - NATURE.forcing,
     }
-    unlike(value, mistakes)
-    require(close(value, truth(x)), "Compare each index with the equation once more, the cubic term above all.")
+    unlike(one, {message: wrong[0] for message, wrong in mistakes.items()})
+    require(close(one, truth(x[0])), "Compare each index with the equation once more, the cubic term above all.")
+    require(close(many, truth(x)), "Right for one state, wrong for many: give `roll` its axis, −1.")
     return "The same as the package's model, for any state, and for a batch of states."
 
 
@@ -71,7 +77,9 @@ def ensemble_space(weights) -> str:
     E, H, R, y = (torch.rand(n, dtype=torch.float64, generator=generator) for n in ((7, 6), (6, 4), 4, 4))
     (x, X), (hx, Y) = anomalies(E), anomalies(E @ H)
     d = y - hx[0]
-    w, T = call(weights, Y, d, R)
+    w, T = two(call(weights, Y, d, R), "`w` and `T`")
+    entrywise = isinstance(T, Tensor) and T.isnan().any()
+    require(not entrywise, "T holds NaN. `**` and `sqrt` act on each entry: a root of a *matrix* needs `eigh`.")
     w, T = tensor(w, (7,), "w"), tensor(T, (7, 7), "T")
 
     def mean_weights(n: float, R: Tensor) -> Tensor:
@@ -93,7 +101,7 @@ def ensemble_space(weights) -> str:
         "$w$ is right. $T$ is a *root*: $C^{-1/2}$, not $C^{-1}$.": 6**0.5 * U / s @ U.T,
     }
     unlike(T, mistakes)
-    asymmetric = close(T @ T.T, 6 * U / s @ U.T) and not close(T, T.T)
+    asymmetric = any(close(square, 6 * U / s @ U.T) for square in (T @ T.T, T.T @ T)) and not close(T, T.T)
     require(not asymmetric, "$T$ is a root of the right matrix, but not the symmetric one: it moves the mean.")
     require(close(x + (w + T) @ X, Ea), "$w$ is right, $T$ is not: check $T = \\sqrt{N_e - 1}\\; C^{-1/2}$.")
     return "Mean and members agree with `etkf_update`. Without information, $Y = 0$, $T$ is the identity."
@@ -156,7 +164,10 @@ def smallest_inflation(smallest) -> str:
     smallest = number(smallest, "The factor")
     require(smallest > 0.5, "A factor of 1 means no inflation. Is yours the part above 1, or an RMSE?")
     require(smallest >= 1, "Below 1 the ensemble shrinks, and the filter trusts its wrong model even more.")
-    alive, before = late_error(ETKF(inflation=torch.tensor([smallest, smallest - 0.04], dtype=torch.float64)))
+    errors = late_error(ETKF(inflation=torch.tensor([smallest, smallest - 0.04], dtype=torch.float64)))
+    blown = "So much inflation blows the filter up: each step adds more spread than the observations take away. "
+    require(errors.isfinite().all(), blown + "Is yours in percent? 6 % are a factor of 1.06.")
+    alive, before = errors
     require(alive < 1.4, f"With {smallest:.2f} three other experiments are lost: RMSE {alive:.1f}. Try a larger one.")
     still = f"{smallest - 0.04:.2f} keeps three other experiments alive too (RMSE {before:.2f})"
     require(before > 1.2, f"It is alive, but {still}. Is there no smaller one? Refine the list.")
@@ -168,7 +179,8 @@ def smallest_inflation(smallest) -> str:
     "Model error without noise",
     hints=(
         "With `U, s, Vt = torch.linalg.svd(X, full_matrices=False)` only `s` changes: `(U * grown) @ Vt`.",
-        "Add *variances*: $s^2 + (N_e - 1)\\,\\sigma_q^2$. Anomalies sum to zero, so the last $s$ is zero: leave it.",
+        "Add *variances*: $s^2 + (N_e - 1)\\,\\sigma_q^2$. Anomalies sum to zero, so the last $s$ is zero: leave it. "
+        "Rounding makes it some $10^{-15}$, so leave all with `s < 1e-10 * s[0]`.",
     ),
     solution="""
         def with_model_error(E, std):
@@ -190,10 +202,12 @@ def model_error_without_noise(with_model_error) -> str:
         value = tensor(call(with_model_error, E, std), E.shape, "The new ensemble")
         drawn = not close(value, tensor(with_model_error(E.clone(), std), E.shape))
         require(not drawn, "It is another one each time: you draw noise. SQRT-CORE changes singular values only.")
+        zero = "Your members have mean zero: add the mean of `E` back at the end."
+        require(not close(value.mean(0) + mean[0], mean[0]), zero)
         require(
             close(value.mean(0), mean[0]),
-            "The mean has moved. Add it back at the end, and leave the singular value that is zero at zero: its "
-            "direction, the same for all members, is that of the mean.",
+            "The mean has moved: its direction, the same for all members, has the singular value zero, which must "
+            "stay. In floating point it is about $10^{-15}$: compare with `1e-10 * s[0]`, not with 0.",
         )
         n, (_, s, Vt) = n_members - 1.0, torch.linalg.svd(X, full_matrices=False)
         squares = {
@@ -226,13 +240,18 @@ def small_ensemble(radius) -> str:
     require(radius != torch.inf, "Infinite means without localisation: that is the ETKF, which is lost.")
     radius = number(radius, "The radius")
     require(radius > 0, "A length is asked for, in points of the ring: more than zero.")
+    alone = "With less than one point, the neighbours hardly count, and the ensemble is of little use."
+    require(radius >= 1, f"{alone} One point or more is asked for.")
     std = CFG.error_std(CFG.model_error_variance)
     error = late_error(LETKF(size=10, radius=radius, model_error_std=std)).item()
     told = f"with a radius of {radius:g} the RMSE is {error:.2f}"
-    require(error < 1.5, f"Lost: in three other experiments, {told}. Noise from far away still counts. Go down.")
-    require(error < 0.47, f"Alive, but {told} in three other experiments, twice that of 40 members. Go down.")
+    require(error < 1, f"Lost: in three other experiments, {told}. Noise from far away still counts. Go down.")
+    limit = 0.425  # these experiments are harder: where it is 0.4 in the notebook, it is this
+    require(
+        error < limit, f"Alive, but {told} in three other, harder experiments; {limit} is the limit there. Go down."
+    )
     lost = late_error(ETKF(size=10, model_error_std=std)).item()
-    return f"In three other experiments, {told}; without localisation, ten members are lost ({lost:.1f})."
+    return f"In three other, harder experiments, {told}; without localisation, ten members are lost ({lost:.1f})."
 
 
 @ex.exercise(
@@ -259,7 +278,7 @@ def spread_to_error(spread_over_error) -> str:
     squares, variance = (E.mean(-2) - truth).square(), E.var(-2)
     mse, mean_error, members = squares.mean(), squares.sqrt().mean(), (E - truth[:, None]).square().mean()
     right = (variance.mean() / mse).sqrt()
-    at_times = (variance.mean(-1) / squares.mean(-1)).sqrt()
+    spreads, errors = variance.mean(-1).sqrt(), squares.mean(-1).sqrt()  # at each time
     mistakes = {
         "This is error over spread: turn it round.": 1 / right,
         "This is the ratio of the variances: take the root.": right**2,
@@ -267,7 +286,12 @@ def spread_to_error(spread_over_error) -> str:
         "The mean of absolute errors is no RMSE: it is smaller.": variance.mean().sqrt() / mean_error,
         "A mean of standard deviations: average the *variances*.": variance.sqrt().mean() / mse.sqrt(),
         "Means of absolute values: average *squares*, then take the root.": variance.sqrt().mean() / mean_error,
-        "A mean of ratios is ruled by the times with a tiny error: take the ratio of means.": at_times.mean(),
+        "A mean of ratios is ruled by the times with a tiny error: take the ratio of means.": (spreads / errors).mean(),
+        "You take the root at each time, as the table above does. Asked for is one root, of the mean over times *and* "
+        "points.": spreads.mean() / errors.mean(),
+        "Your error compares all times with all others: `(K, 1, Nx)` minus `(K, Nx)` broadcasts. Take `E.mean(1)`.": (
+            variance.mean() / (E.mean(-2, keepdim=True) - truth).square().mean()
+        ).sqrt(),
         "This is the error of single members; the analysis is their *mean*.": (variance.mean() / members).sqrt(),
         "`E.std()` also holds the variability of the state: take it over the members.": E.std() / mse.sqrt(),
     }

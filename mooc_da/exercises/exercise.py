@@ -7,6 +7,7 @@ closed forms and agreement within a tolerance, never a stored number that anothe
 
 from __future__ import annotations
 
+import dis
 import inspect
 import textwrap
 import traceback
@@ -39,26 +40,34 @@ class Verdict(NamedTuple):
 
 
 SYMBOLS = {"not attempted": "○", "not yet": "✗", "correct": "✓"}
+IDLE = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}  # the bytecode of a body like `...`
 
 
 class Exercise:
-    """One exercise; the judge's parameters are the names of the answers."""
+    """One exercise; the judge's parameters are the names of the answers, in the order of ``check``."""
 
     def __init__(self, judge: Callable[..., str], title: str, hints: tuple[str, ...], solution: str, explanation: str):
         self.name, self.title = judge.__name__, title
         self.judge, self.hints = judge, hints
         self.code, self.explanation = textwrap.dedent(solution).strip(), inspect.cleandoc(explanation)
+        self.answers = tuple(inspect.signature(judge).parameters)
+        self.usage = f"ex.{self.name}.check({', '.join(self.answers)})"
         self.n_hints_given = 0
 
-    @property
-    def answers(self) -> tuple[str, ...]:
-        """Names of the answers, in the order of ``check``."""
-        return tuple(inspect.signature(self.judge).parameters)
+    def __repr__(self) -> str:
+        return f"Exercise “{self.title}”: {self.usage}; for a nudge, ex.{self.name}.hint()"
+
+    def __getattr__(self, name: str):
+        raise AttributeError(f"An exercise has no {name!r}, but check, hint and solution.")
 
     def verdict(self, *answers) -> Verdict:
         """Judge without telling or remembering anything; whatever the reader's code raises is told as "not yet"."""
-        if any(answer is None or answer is ... for answer in answers):
-            return Verdict("not attempted", "")
+        if len(answers) != len(self.answers):
+            return Verdict("not yet", f"You give {len(answers)}, but `{self.usage}` asks for {len(self.answers)}.")
+        missing = [f"`{name}`" for name, answer in zip(self.answers, answers, strict=True) if is_starter(answer)]
+        if missing:
+            some = len(missing) < len(answers)
+            return Verdict("not attempted", f"Still missing: {', '.join(missing)}." if some else "")
         try:
             return Verdict("correct", self.judge(*answers))
         except NotAttempted:
@@ -71,13 +80,12 @@ class Exercise:
     def check(self, *answers) -> None:
         """Say whether the answer is right, and why or what is wrong; remember what was solved."""
         outcome, message = self.verdict(*answers)
-        if outcome == "not attempted":
-            message = f"Write your answer where the `None` or the dots are. For a nudge, run `ex.{self.name}.hint()`."
-        elif outcome == "correct":
+        nudge = f"Write your answer where the `None` or the dots are. For a nudge, run `ex.{self.name}.hint()`."
+        if outcome == "correct":
             reader.record("exercises", self.name, "correct")
-        elif reader.recall("exercises").get(self.name) != "correct":
+        elif outcome == "not yet" and reader.recall("exercises").get(self.name) != "correct":
             reader.record("exercises", self.name, "not yet")
-        reader.say(f"{SYMBOLS[outcome]} **{outcome.capitalize()}.** {message}")
+        reader.say(f"{SYMBOLS[outcome]} **{outcome.capitalize()}.** {message or nudge}")
 
     def hint(self) -> None:
         """A nudge; called again, a stronger one."""
@@ -113,6 +121,9 @@ class Exercises:
             raise AttributeError(f"There is no exercise {name!r} here, but {', '.join(exercises)}.")
         return exercises[name]
 
+    def __repr__(self) -> str:
+        return f"Exercises of {self.notebook}: {', '.join(f'ex.{name}' for name in self.all)}; ex.summary()"
+
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.all]
 
@@ -140,6 +151,15 @@ class Exercises:
 
 
 # What judges are made of
+
+
+def is_starter(answer) -> bool:
+    """Nothing is there yet: None, dots, or a function whose body is nothing else."""
+    code = getattr(answer, "__code__", None)
+    if code is None:
+        return answer is None or answer is ...
+    idle = {i.opname for i in dis.get_instructions(code)} <= IDLE
+    return idle and set(code.co_consts) <= {None, ..., answer.__doc__}
 
 
 def require(condition, message: str) -> None:
@@ -176,16 +196,22 @@ def tensor(value, shape: tuple[int, ...], name: str = "The answer") -> Tensor:
 
 
 def call(function, *arguments):
-    """The value of the reader's function; a starter gives nothing. Its arguments must stay as they are."""
-    require(callable(function), f"A function is asked for, not {type(function).__name__}: leave out the brackets.")
+    """The value of the reader's function, which must be something. Its arguments must stay as they are."""
+    advice = ": leave out the brackets" if isinstance(function, Real) or hasattr(function, "dtype") else ""
+    require(callable(function), f"A function is asked for, not {type(function).__name__}{advice}.")
     copies = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
     value = function(*copies)
-    if value is None or value is ...:
-        raise NotAttempted
+    require(value is not None and value is not ..., "Your function returned nothing: is a `return` missing?")
     for before, after in zip(arguments, copies, strict=True):
         untouched = not isinstance(before, Tensor) or torch.equal(before.nan_to_num(), after.nan_to_num())
         require(untouched, "Your function changes its argument in place. Make a new tensor: `x = x + …`, not `x += …`.")
     return value
+
+
+def two(value, what: str) -> tuple:
+    """Both values of a function that should return two."""
+    require(isinstance(value, tuple | list) and len(value) == 2, f"Return two things, {what}, with a comma between.")
+    return tuple(value)
 
 
 def close(a: Tensor | float, b: Tensor | float, tolerance: float = 1e-6) -> bool:
@@ -209,7 +235,7 @@ def unlike(
 
 def choose(answer, right: str, feedback: Mapping[str, str]) -> str:
     """Judge a letter: the feedback of every option, the right one included."""
-    letter = str(answer).strip().upper()
+    letter = str(answer).strip(" .,:;()").upper()
     require(letter in feedback, f"Answer with one of the letters {', '.join(feedback)}, in quotation marks.")
     require(letter == right, f"**{letter}**: {feedback[letter]}")
     return feedback[right]

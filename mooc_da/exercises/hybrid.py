@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from .. import stages
-from ..config import Experiment, seeded
-from ..models import Lorenz96, Step, lyapunov_exponents, repeated, rk4, spin_up, trajectory
-from ..networks import CorrectionCNN, CubicRidge, HybridModel
+from ..config import seeded
+from ..models import repeated, rk4, trajectory
+from ..networks import CubicRidge, HybridModel
 from ..scores import forecast_errors, skill_horizon
+from ._hybrids import chaos, few_networks, from_noisy_starts, gains, horizon, states, true_runs
+from ._hybrids import innovations_over_expected as innovations
+from ._twins import CFG, NATURE, PHYSICAL
 from .exercise import Exercises, call, choose, close, number, require, tensor, unlike
 
 ex = Exercises("3_hybrid")
-CFG = Experiment()
-PHYSICAL, NATURE = stages.physical_model(CFG), stages.true_model(CFG)
-
-
-@cache
-def few_networks() -> CorrectionCNN:
-    """Two of the five networks, to be quick."""
-    return stages.correction(CFG).select(slice(0, 2))
-
-
-@cache
-def true_runs() -> Tensor:
-    """The true runs of the notebook, (500, T + 1, Nx)."""
-    return stages.forecast_truth(CFG)
-
-
-def horizon(step: Step, truth: Tensor, starts: Tensor | None = None) -> float:
-    """Mean skill horizon, MTU, at half the std of the runs (..., n_runs, T + 1, Nx)."""
-    return float(skill_horizon(forecast_errors(step, truth, starts=starts), float(truth.std()) / 2, CFG.dt).mean())
-
-
-def states(n: int, stream: str, model: Lorenz96 = NATURE) -> Tensor:
-    """Independent states of a model's climate, (n, Nx)."""
-    return spin_up(model, (n,), generator=seeded(3, stream), n_steps=400)
 
 
 @ex.exercise(
@@ -71,36 +48,57 @@ def step_of_hybrid(hybrid_step) -> str:
         "You corrected the state *before* the step. The network knows what the step lacks.": before,
         "The correction is already that of a whole step. No `dt` here.": after + CFG.dt * correction(x),
         "This is the state plus the correction: where is the model's step?": x + correction(x),
+        "The sign: the correction is what the step *lacks*, so it is added.": after - correction(x),
     }
     unlike(value, mistakes)
     require(close(value, after + correction(x)), "Add the correction at $x_k$ to the step from $x_k$, no more.")
-    same = torch.equal(torch.as_tensor(call(hybrid_step, x, PHYSICAL, torch.zeros_like)), after)
-    require(same, "With a zero correction it is the physical model only up to rounding: use `model(x)` as it is.")
+    alone = torch.as_tensor(call(hybrid_step, x, PHYSICAL, torch.zeros_like))
+    single = "Your step returns single precision (float32): of 16 digits 7 are left. Keep the precision of `model(x)`."
+    require(alone.dtype == x.dtype, single)
+    rounded = "With a zero correction it is the physical model only up to rounding: use `model(x)` as it is."
+    require(torch.equal(alone, after), rounded)
     return "With a zero correction it is the physical model to the last bit; the network sees what it was trained on."
 
 
 @ex.exercise(
     "Where a forecast error saturates",
     hints=(
-        "Write $a - b = (a - m) - (b - m)$ with the climate's mean $m$, square it, and take the mean.",
-        "Two independent scatters: $\\overline{(a - m)(b - m)} = 0$. And what is $a - m$ if $a$ is always the mean?",
+        "With the climate's mean $m$ write the error as $(\\bar b - m) - (a - m)$, square it, and take the mean.",
+        "Independent scatters add as squares. The truth's is $s^2$. What is left of it in a mean of $n$ states?",
     ),
-    solution='saturation = "B"',
-    explanation=r"""$\overline{(a - b)^2} = \overline{(a - m)^2} + \overline{(b - m)^2} = 2 s^2$: forecast *and* truth
-        scatter, and independent scatters add as squares. The mean of the climate has no scatter of its own, so only
-        the truth's remains. Past $s$, a forecast is worse than knowing the climate.""",
+    solution="""
+        def saturation(n):
+            return (1 + 1 / n) ** 0.5
+    """,
+    explanation=r"""$\overline{(\bar b - a)^2} = \overline{(\bar b - m)^2} + \overline{(a - m)^2} = s^2 / n + s^2$. One
+        lost forecast errs by $\sqrt 2\, s$, for it scatters as widely as the truth. The mean of a large ensemble tends
+        to $m$ and errs by $s$ only. So past an error of $s$ a single forecast is worse than knowing the climate, and
+        an ensemble mean is not: it says less and less.""",
 )
 def saturation_level(saturation) -> str:
-    """RMSE of a lost forecast and of the climate's mean."""
-    x = true_runs()[:100]
-    lost, means = (error / x.std() for error in (forecast_errors(PHYSICAL, x)[-1], x[:, -1].std()))
-    feedback = {
-        "A": "A lost forecast scatters itself, as widely as the truth. Saying nothing but the mean is the safer bet.",
-        "B": f"After 5 MTU the physical model errs by {lost:.2f} $s$ in 100 runs, the climate's mean by {means:.2f}.",
-        "C": "Independent scatters add as *squares*: $s^2 + s^2 = 2 s^2$.",
-        "D": "The mean of the climate does not scatter. Only the truth does, around it.",
-    }
-    return choose(saturation, "B", feedback)
+    """RMSE, in standard deviations, of the mean of n lost forecasts."""
+    x = true_runs()
+    for n in (4, 25, 1):
+        value, right, told = number(call(saturation, n)), (1 + 1 / n) ** 0.5, f"For n = {n}: "
+        mistakes = {
+            "that is one forecast. The mean of several scatters less.": 2**0.5,
+            "averaging the forecasts does not average the truth. Its scatter stays whole.": (2 / n) ** 0.5,
+            "the truth scatters, too.": n**-0.5,
+            "that is the limit of a very large ensemble.": 1.0,
+            "that is the mean *square*. Take its root.": 1 + 1 / n,
+            "independent scatters add as *squares*.": 1 + n**-0.5,
+            "a mean of $n$ independent states has the variance $s^2 / n$, not $n s^2$.": (1 + n) ** 0.5,
+            "the variances of independent states add, also in a difference.": (1 - 1 / n) ** 0.5,
+            "in units of $s$, please: leave the standard deviation out.": float(x.std()) * right,
+        }
+        for message, wrong in mistakes.items():
+            if abs(wrong - right) > 0.01:
+                unlike(value, {message: wrong}, 0.01, told)
+        require(abs(value - right) < 0.01, told + f"not {value:.3f}. Add the mean squares of the two scatters.")
+    lost = [torch.stack([x[:, -1].roll(k, 0) for k in range(1, n + 1)]).mean(0) for n in (1, 4, 25)]
+    errors = [f"{(b - x[:, -1]).square().mean().sqrt() / x.std():.2f}" for b in lost]
+    told = "Tried on states of the true runs: one misses another by {} $s$, a mean of 4 by {}, a mean of 25 by {}."
+    return told.format(*errors)
 
 
 @ex.exercise(
@@ -141,22 +139,21 @@ def horizon_by_hand(my_horizon) -> str:
     require(abs(value - 10 / 3) < 1e-6, f"Errors 0, 0.3, 0.6, … pass 1 after 3 1/3 steps, not {value:.3f}.")
     bumpy = torch.tensor([0.0, 0.5, 1.4, 0.8, 0.9, 1.6], dtype=torch.float64)
     require(abs(steps(bumpy, 1.0) - 14 / 9) < 1e-6, "A curve may pass, dip and pass again. The *first* time counts.")
-    for seed in range(3):
-        curve = torch.rand(30, dtype=torch.float64, generator=seeded(seed, "curve")).cumsum(0)
-        right = float(skill_horizon(curve, 4.0, 1.0))
-        require(abs(steps(curve, 4.0) - right) < 1e-6, "For a curve that rises unevenly it is not right yet.")
-    never = torch.as_tensor(call(my_horizon, ramp, 9.0, CFG.dt))
-    require(never.isnan().all(), f"This curve never passes its threshold, and you say {never.item():.2f}: return NaN.")
+    hump = torch.tensor([0.0, 0.4, 1.2, 1.5, 1.1, 0.7, 0.3], dtype=torch.float64)
+    back = "A curve may end below the threshold. It has passed it all the same, and the *first* time counts."
+    require(abs(float(call(my_horizon, hump, 1.0, CFG.dt)) / CFG.dt - 1.75) < 1e-6, back)
+    for seed in range(20):
+        curve = torch.rand(30, dtype=torch.float64, generator=seeded(seed, "curve"))
+        curve = curve.cumsum(0) / 4 if seed < 3 else 2 * curve * (torch.arange(30) > seed)  # rising, or up and down
+        distance = float(call(my_horizon, curve, 1.0, CFG.dt)) - float(skill_horizon(curve, 1.0, CFG.dt))
+        told = f"For a curve that {'rises unevenly' if seed < 3 else 'goes up and down'} it is not right yet."
+        require(abs(distance) < 1e-6, told + " Does your method need a rising curve, or even steps?")
+    never = my_horizon(ramp.clone(), 9.0, CFG.dt)
+    told = "This curve never passes its threshold, and "
+    require(never is not None, told + "your function ends without a `return` there: return `torch.nan`.")
+    never = torch.as_tensor(never)
+    require(never.isnan().all(), told + f"you say {never.flatten()[0]:.2f}: return `torch.nan`.")
     return "The same as `skill_horizon`, for smooth, bumpy and unfinished curves."
-
-
-@cache
-def from_noisy_starts() -> dict[float, tuple[float, float]]:
-    """Horizons of the physical model and of the hybrid, by the noise of their starts."""
-    runs = true_runs()[:300, :46].expand(2, -1, -1, -1)
-    eps = torch.randn(runs[..., 0, :].shape, dtype=runs.dtype, generator=seeded(1, "noise"))
-    models = (PHYSICAL, HybridModel(PHYSICAL, few_networks()))
-    return {s: tuple(horizon(m, runs, runs[..., 0, :] + s * eps) for m in models) for s in (0.0, 0.2, 1.0)}
 
 
 @ex.exercise(
@@ -231,13 +228,6 @@ def slow_clock(clock) -> str:
     return choose(clock, "C", feedback)
 
 
-@cache
-def chaos() -> tuple[Tensor, float]:
-    """Four states of the physical model's climate, and its largest exponent along the 15 MTU from there."""
-    x0 = states(4, "growth", PHYSICAL)
-    return x0, float(lyapunov_exponents(PHYSICAL, x0, 260, CFG.dt, 1, n_discarded=40).mean())
-
-
 @ex.exercise(
     "The Lyapunov exponent from two runs",
     hints=(
@@ -296,9 +286,13 @@ def another_step(rescaled) -> str:
     """A correction of the old step made into one of the new step."""
     network, truth = few_networks(), true_runs()[:50, :21].expand(2, -1, -1, -1)
     x = truth[:, :3, 0]
-    for ratio in (0.5, 0.2, 2.0):
+    for ratio in (0.5, 0.4, 2.0):
         function = call(rescaled, network, CFG.dt, ratio * CFG.dt)
         value, told = tensor(call(function, x), x.shape, "The new correction"), f"For `new_dt` = {ratio:g} `old_dt`: "
+        if ratio == 0.4:
+            rounded = told + "the number of new steps in an old one is not whole. Do not round it."
+            for n_steps in (2, 3):
+                unlike(value, {rounded: network(x) / n_steps})
         mistakes = {
             "nothing has changed. But a shorter step comes more often, and a longer one more rarely.": 1,
             "it is the wrong way round: a longer step misses more.": 1 / ratio,
@@ -313,27 +307,19 @@ def another_step(rescaled) -> str:
     return "RMSE at 1 MTU: physical model {}, hybrid with half steps {} without rescaling and {} with it.".format(*rmse)
 
 
-@cache
-def innovations_over_expected() -> tuple[float, float]:
-    """Mean chi2 of the hybrid's filter in a small experiment: with the old model error, and with a tenth of it."""
-    small = Experiment(n_seeds=1, n_truth=500, n_assimilated=250, burn_in=100, test_burn_in=50, n_test=100, seed=4)
-    network = few_networks().select(slice(0, 1))
-    hybrid = HybridModel(PHYSICAL, lambda x: network(x.unsqueeze(0)).squeeze(0))  # for a batch of two filters
-    run = stages.assimilate(small, hybrid, CFG.model_error_variance * torch.tensor([1.0, 0.1]))[small.burn_in :]
-    return tuple(run.diagnostics["chi2"].mean(-1).tolist())
-
-
 @ex.exercise(
     "What the innovations say about the hybrid",
     hints=(
-        '`stages.assimilate(cfg, model, 0.3, times=…).diagnostics["chi2"]` is the ratio by experiment and time.',
+        'With 300 `times`, `diagnostics["chi2"]` has the shape (1, 300). Leave out the first 100 of them.',
         "Below 1 the filter expects larger innovations than it gets. Which part of what it expects can be chosen?",
     ),
     solution="""
-        single = HybridModel(physical, stages.correction(cfg).select(slice(0, 1)))
-        small = Experiment(n_seeds=1, n_truth=1300, n_assimilated=300, burn_in=100)
-        with_old = stages.assimilate(small, single, 0.3)[small.burn_in :]
-        consistency = float(with_old.diagnostics["chi2"].mean())
+        from dataclasses import replace
+
+        hybrid_of_one = HybridModel(physical, stages.correction(cfg).select(slice(0, 1)))
+        last = slice(cfg.n_assimilated - 300, cfg.n_assimilated)
+        with_old = stages.assimilate(replace(cfg, n_seeds=1), hybrid_of_one, 0.3, times=last)
+        consistency = float(with_old.diagnostics["chi2"][..., 100:].mean())
         change = "A"
     """,
     explanation="""The variance that the filter expects contains $\\sigma_q^2$. With the *old* model's error in it, the
@@ -342,13 +328,19 @@ def innovations_over_expected() -> tuple[float, float]:
 )
 def innovations_of_hybrid(consistency, change) -> str:
     """chi2 of the hybrid with the old model error, and what to do about it."""
-    old, new = innovations_over_expected()
+    chi2 = innovations()
+    old, new, early = float(chi2[0][100:].mean()), float(chi2[1][100:].mean()), float(chi2[0].mean())
     value = number(consistency, "The consistency")
-    unlike(value, {"A filter with the *right* model error gives this. Is it the hybrid, with 0.3?": new}, 0.1)
-    unlike(value, {"This is a ratio of standard deviations; `chi2` compares squares.": old**0.5}, 0.03)
-    require(abs(value - old) < 0.1, f"Not {value:.2f}: the mean of `chi2`, with the hybrid and 0.3, after the burn-in.")
+    mistakes = {
+        "The first 100 times are in it, in which the filter forgets its start: leave them out.": early,
+        "A filter with a *tenth* of the model error gives this. Is it the hybrid, with 0.3?": new,
+        "This is a ratio of standard deviations; `chi2` compares squares.": old**0.5,
+    }
+    unlike(value, mistakes, 0.03)
+    told = f"Not {value:.2f}. Run the hybrid with 0.3 over the times of the text, which end with the *assimilated* ones"
+    require(abs(value - old) < 0.01, told + " (not with the last of all), and leave out the first 100 of them.")
     feedback = {
-        "A": f"In a short run of another experiment the ratio is {old:.2f} with 0.3 and {new:.2f} with 0.03: "
+        "A": f"The ratio is {old:.2f} with 0.3, and {new:.2f} with 0.03: "
         "the innovations ask for less model error, and nobody looked at the truth.",
         "B": "A ratio below 1 says that the filter expects *larger* innovations than come. More would make it worse.",
         "C": "The adaptive inflation only inflates; it is at 1 already. What else widens the forecast ensemble?",
@@ -374,21 +366,25 @@ def innovations_of_hybrid(consistency, change) -> str:
 )
 def second_pass_repaired(second_pass) -> str:
     """The hybrid after a second pass, learnt from states (K, Nx)."""
+    wrong = replace(PHYSICAL, forcing=CFG.forcing - 1)  # not the model of the notebook
     x, fresh = trajectory(NATURE, states(1, "pass")[0], 250), states(50, "fresh")
-    error, seen = NATURE(fresh) - PHYSICAL(fresh), []
+    error, seen = NATURE(fresh) - wrong(fresh), []
 
     def timid(z: Tensor) -> Tensor:
-        return 0.7 * (NATURE(z) - PHYSICAL(z))
+        return 0.7 * (NATURE(z) - wrong(z))
 
     def learn(inputs: Tensor, targets: Tensor) -> CubicRidge:
         seen.append(targets)
         return CubicRidge(inputs, targets)
 
-    model = call(second_pass, x, PHYSICAL, timid, learn)
-    correction = tensor(call(model, fresh), fresh.shape, "The next state") - PHYSICAL(fresh)
+    model = call(second_pass, x, wrong, timid, learn)
+    correction = tensor(call(model, fresh), fresh.shape, "The next state") - wrong(fresh)
     slope = float((correction * error).sum() / error.square().sum())
     told = f"The first correction was 0.70 of the true error; with your second pass it is {slope:.2f} of it. "
     require(seen, told + "Nothing was learnt from the new states: call `learn`.")
+    lacked = x[1:] - PHYSICAL(x[:-1])
+    elsewhere = "Your pairs are made with the notebook's `physical`. Use the argument `model`: here it is another one."
+    unlike(tensor(seen[-1], lacked.shape, "The targets given to `learn`"), {elsewhere: lacked})
     mistakes = {
         "This is the remainder alone: the first correction has got lost.": 0.3,
         "What the first pass had learnt is in there twice.": 1.7,
@@ -396,24 +392,15 @@ def second_pass_repaired(second_pass) -> str:
     }
     unlike(slope, mistakes, 0.1, told)
     require(abs(slope - 1) < 0.1, told + "Make the pairs with the same model to which you add what is learnt.")
-    if seen[-1].square().mean() < 0.5 * (x[1:] - PHYSICAL(x[:-1])).square().mean():
+    if seen[-1].square().mean() < 0.5 * (x[1:] - wrong(x[:-1])).square().mean():
         return told + "The remainder on top of the *hybrid* is right, too, but each pass adds a network to carry."
     return told + "Pairs and hybrid use the same physical model, and one network holds all that it lacks."
-
-
-@cache
-def gains() -> tuple[float, float, float]:
-    """Hybrid over physical horizon in a new climate, the same with the old physical model, and in the old climate."""
-    nature, updated = replace(NATURE, forcing=CFG.true_forcing + 2), replace(PHYSICAL, forcing=CFG.forcing + 2)
-    new = trajectory(nature, repeated(nature, 200)(true_runs()[:200, -1]), 45).expand(2, -1, -1, -1)
-    cases = ((new, updated), (new, PHYSICAL), (true_runs()[:200, :46].expand_as(new), PHYSICAL))
-    return tuple(horizon(HybridModel(model, few_networks()), truth) / horizon(model, truth) for truth, model in cases)
 
 
 @ex.exercise(
     "A climate it has never seen",
     hints=(
-        "`replace(nature, forcing=10.5)` is the new nature. Let `runs[:200, -1]` live with it for 200 steps first.",
+        "`repeated(step, 200)(runs[:200, -1])` gives the starts, with the new nature as the `step`.",
         "Expand a `trajectory` of 50 steps to `(cfg.n_seeds, 200, 51, 40)`; then as before, with half the *new* std.",
     ),
     solution="""
@@ -424,21 +411,34 @@ def gains() -> tuple[float, float, float]:
         new_runs = trajectory(stronger, new_starts, 50).expand(cfg.n_seeds, -1, -1, -1)
         new_models = (updated, HybridModel(updated, stages.correction(cfg)))
         curves = [forecast_errors(step, new_runs) for step in new_models]
-        t50 = [skill_horizon(curve, float(new_runs.std()) / 2, cfg.dt).mean() for curve in curves]
+        new_threshold = float(new_runs.std()) / 2
+        t50 = [skill_horizon(curve, new_threshold, cfg.dt).mean() for curve in curves]
         gain = float(t50[1] / t50[0])
     """,
     explanation="""The two equations differ as they did before. New are the states: large values are more frequent than
         in the data that the network has learnt from. The change of forcing is carried by the physical half; a network
         in place of the whole model would not know of it. A gain is measured in one climate, and belongs to it.""",
 )
-def other_climate(gain) -> str:
-    """Horizon of the hybrid over that of the physical model with both forcings raised by 2."""
-    value, (right, outdated, before) = number(gain, "The gain"), gains()
+def other_climate(new_threshold, gain) -> str:
+    """Half of the new std, and the horizon of the hybrid over that of the physical model, both forcings raised by 2."""
+    threshold, value, known = number(new_threshold, "new_threshold"), number(gain, "gain"), gains()
     mistakes = {
-        "Upside down: divide the hybrid's horizon by that of the physical model.": 1 / right,
-        "The physical model's forcing should rise, too. We know of the change; the network does not.": outdated,
+        "That is *half* of the standard deviation of the old climate. Take it from the new runs.": known.old_threshold,
+        "That is the standard deviation. The threshold is half of it.": 2 * known.new_threshold,
     }
-    unlike(value, mistakes, 0.1)
-    require(value < right + 0.15, "Too near to that of the *old* climate. Have your starts lived with the new forcing?")
-    require(abs(value - right) < 0.15, f"Not {value:.2f}. Check the starts, and the threshold: half of the *new* std.")
-    return f"Still better, but less so: {right:.1f} times the horizon; in its own climate it was {before:.1f} times."
+    unlike(threshold, mistakes, 0.03)
+    told = f"The threshold is not {threshold:.2f}: half of the standard deviation of the new true runs is asked for. "
+    told += "Have their starts lived with the new forcing for 200 steps first?"
+    require(abs(threshold - known.new_threshold) < 0.03, told)
+    mistakes = {
+        "Upside down: divide the hybrid's horizon by that of the physical model.": 1 / known.right,
+        "The physical model's forcing should rise, too. Only the network knows of no change.": known.old_physical,
+    }
+    unlike(value, mistakes, 0.08)
+    require(
+        value < known.right + 0.08, "Too near to that of the *old* climate. Are your forecasts scored on the new runs?"
+    )
+    told = f"Not {value:.2f}. Check the starts (`runs[:200, -1]`, then 200 steps of the new nature) and both models."
+    require(abs(value - known.right) < 0.08, told)
+    told = f"Still better, but less so: {known.right:.1f} times the horizon; in its own climate "
+    return told + f"it was {known.old_climate:.1f} times."
