@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image  # comes with matplotlib
 from torch import Tensor
 
 # The hues of Okabe & Ito, each as light as a contrast of 3 on white allows or darker, and far from the others for
@@ -60,9 +61,11 @@ def show(drawing: Axes | Figure, alt: str) -> None:
     from IPython.display import display
 
     figure = drawing if isinstance(drawing, Figure) else drawing.figure
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=90)
+    drawn, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=90)
     plt.close(figure)
+    # 256 colours are enough for lines and maps, and a notebook of a third of the size
+    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(png, format="png", optimize=True)
     data = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt}
     display(data, raw=True, metadata={"image/png": {"alt": alt}})
 
