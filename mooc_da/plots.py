@@ -21,12 +21,7 @@ from torch import Tensor
 # colour-blind readers too; one meaning each, with a line style of its own.
 STYLE: dict[str, dict] = {
     "truth": {"color": "black", "linestyle": "-"},
-    "observations": {
-        "color": "black",
-        "linestyle": "none",
-        "marker": "o",
-        "markerfacecolor": "none",
-    },
+    "observations": {"color": "black", "linestyle": "none", "marker": "o", "markerfacecolor": "none"},
     "physical": {"color": "#646464", "linestyle": (0, (4, 1.5))},
     "analysis": {"color": "#0C55A3", "linestyle": "-"},
     "spread": {"color": "#4882EA", "linestyle": "-."},
