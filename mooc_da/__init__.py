@@ -13,7 +13,10 @@ networks      CorrectionCNN, CubicRidge (the baseline), HybridModel, TendencyHyb
 learning      training_pairs, split_in_time, fit, rollout_loss
 scores        rmse, crps, rank_histogram, forecast_errors, skill_horizon, climate
 stages        the story in cached steps: truth -> observations -> analysis -> correction
-plots         the figures of data; maps those of fields, diagrams those of the story (only these need matplotlib)
+plots         the figures of data; maps those of fields, diagrams those of the story
+exercises     check, hint, solution; quiz (questions.toml); widgets: live explorers (explorers, hybrid_explorers)
+challenge     beat the hybrid: fixed observations, sealed scores, a board with baselines
+reader        what the course remembers of its reader
 """
 
 from .config import Experiment, seeded
