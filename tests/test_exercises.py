@@ -127,7 +127,13 @@ def test_stored_notebooks_were_run_with_nothing_solved(ex):
 
 
 @pytest.mark.slow
-@EACH_COLLECTION
+@pytest.mark.parametrize(
+    "ex",
+    [
+        pytest.param(ex, marks=pytest.mark.weekly if part in ("neural_operators", "latent_space") else (), id=part)
+        for part, ex in COLLECTIONS.items()
+    ],
+)
 def test_a_notebook_with_all_solutions_filled_in_runs_and_every_exercise_reports_correct(ex, tmp_path, monkeypatch):
     monkeypatch.setenv("MOOC_DA_PROGRESS", str(tmp_path / "progress.json"))
     reader.forget()
