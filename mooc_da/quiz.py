@@ -213,8 +213,8 @@ class _Panel:
 .mooc-da-quiz math { font-size: 1.15em }
 .mooc-da-quiz summary { display: list-item; cursor: pointer }
 .mooc-da-quiz ul { list-style: none; padding-left: .5em }
-.mooc-da-quiz .quiz-right, .mooc-da-quiz .quiz-wrong { padding: .2em .8em; border-left: .3em solid #0072b2 }
-.mooc-da-quiz .quiz-wrong { border-left: .3em double #d55e00 }
+.mooc-da-quiz .quiz-right, .mooc-da-quiz .quiz-wrong { padding: .2em .8em; border-left: .3em solid #0c55a3 }
+.mooc-da-quiz .quiz-wrong { border-left: .3em double #c0370f }
 </style>"""
 
     def __init__(self, sitting: Quiz, widgets: ModuleType):
