@@ -19,11 +19,11 @@ from torch import Tensor
 
 from . import plots, stages
 from .config import Experiment, seeded
-from .cycle import cycle
+from .cycle import CycleResult, cycle
 from .filters import ETKF, EnKF, FilterDivergence
 from .finite_size import EnKFN
 from .models import CubicLorenz96, Step, one_thread, spin_up, trajectory
-from .observations import every, observe
+from .observations import Observations, every, observe
 from .scores import rank_histogram, rmse, skill_horizon
 
 CFG = Experiment()
@@ -71,6 +71,25 @@ def between(error: float) -> CubicLorenz96:
     )
 
 
+def filtered(
+    method: str, size: int, inflation: float, variance: float, obs_std: float, stride: int, error: float, draw: int
+) -> tuple[Observations, CycleResult, str]:
+    """Observations, the filter's result, and in words where it broke down, if it did; see :func:`filter_cockpit`."""
+    truth, sample = world(draw)
+    seen = observe(
+        truth, lambda k: every(stride, k % stride)(k), obs_std, generator=seeded(CFG.seed + draw, "explorer: noise")
+    )
+    tuned = FILTERS[method](size=size, inflation=inflation, model_error_std=CFG.error_std(variance))
+    try:
+        generator = seeded(CFG.seed + draw, "explorer: filter")
+        return seen, cycle(tuned, between(error), seen, sample, keep_ensembles=True, generator=generator), ""
+    except FilterDivergence as divergence:
+        if divergence.partial is None:
+            raise
+        end = len(divergence.partial) * CFG.dt
+        return seen, divergence.partial, f"The filter broke down after {end:.1f} MTU: no finite numbers any more. "
+
+
 def filter_cockpit(
     method: str, size: int, inflation: float, variance: float, obs_std: float, stride: int, error: float, draw: int
 ) -> View:
@@ -90,20 +109,8 @@ def filter_cockpit(
     FilterDivergence
         if the filter leaves the finite numbers at once; later, what there is until then is drawn
     """
-    truth, sample = world(draw)
-    seen = observe(
-        truth, lambda k: every(stride, k % stride)(k), obs_std, generator=seeded(CFG.seed + draw, "explorer: noise")
-    )
-    tuned = FILTERS[method](size=size, inflation=inflation, model_error_std=CFG.error_std(variance))
-    lost = ""
-    try:
-        result = cycle(tuned, between(error), seen, sample, keep_ensembles=True,
-                       generator=seeded(CFG.seed + draw, "explorer: filter"))  # fmt: skip
-    except FilterDivergence as divergence:
-        if divergence.partial is None:
-            raise
-        result = divergence.partial
-        lost = f"The filter broke down after {len(result) * CFG.dt:.1f} MTU: its numbers are no longer finite. "
+    truth, _ = world(draw)
+    seen, result, lost = filtered(method, size, inflation, variance, obs_std, stride, error, draw)
     K = len(result)
     errors, scored = rmse(result.analysis, truth[:K]), slice(min(N_UNSCORED, K // 2), K)
     score, spread = float(errors[scored].mean()), float(result.spread[scored].mean())

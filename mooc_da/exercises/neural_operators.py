@@ -14,7 +14,7 @@ from ..filters import etkf_update
 from ..observations import Observation
 from ..particles import bayes_update, effective_size
 from ..variational import var3d_update
-from .exercise import Exercises, call, choose, close, number, require, tensor, unlike
+from .exercise import Exercises, call, choose, close, number, require, tensor, two, unlike
 
 ex = Exercises("4_neural_operators")
 
@@ -250,10 +250,7 @@ def particle_weights(weigh) -> str:
     """Normalised weights (Ne,) and the effective size, from HE (Ne, Ny), y (Ny,), R (Ny,)."""
     HE = 2 * torch.randn(200, 3, dtype=torch.float64, generator=seeded(4, "exercise"))
     y, R = torch.tensor([0.5, -1.0, 0.2], dtype=torch.float64), torch.tensor([1.0, 4.0, 0.5], dtype=torch.float64)
-    value = call(weigh, HE, y, R)
-    require(
-        isinstance(value, (tuple, list)) and len(value) == 2, "Return two things: the weights and the effective size."
-    )
+    value = two(call(weigh, HE, y, R), "the weights and the effective size")
     w = tensor(value[0], (200,), "The weights")
     require((w > 0).all(), "Weights are positive. Are these still the logarithms?")
     require(abs(w.sum() - 1) < 1e-6, f"The weights sum to {float(w.sum()):.3g}; they are probabilities.")
