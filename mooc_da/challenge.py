@@ -25,7 +25,7 @@ from . import reader, stages
 from .config import Experiment
 from .cycle import CycleResult
 from .filters import FilterDivergence
-from .learning import Pairs, split_in_time, training_pairs
+from .learning import Pairs
 from .models import Lorenz96, Step, one_thread, repeated
 from .observations import Observations, checkerboard
 from .scores import climate, forecast_errors, over_seeds, rmse, skill_horizon
@@ -80,10 +80,7 @@ def pairs(states: Tensor | None = None) -> tuple[Pairs, Pairs]:
 
     Targets are the errors of a step of the *physical* model.
     """
-    states = analysis().analysis if states is None else states
-    return split_in_time(
-        training_pairs(states[EXPERIMENT.burn_in :], physical_model()), EXPERIMENT.validation_fraction, EXPERIMENT.gap
-    )
+    return stages.pairs_of(EXPERIMENT, analysis().analysis if states is None else states)
 
 
 def tune(step: Step, variances: tuple[float, ...] = VARIANCES) -> tuple[float, Tensor]:

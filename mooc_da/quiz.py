@@ -8,7 +8,6 @@ answers elsewhere, also in a stored notebook. Without a notebook it prints the q
 from __future__ import annotations
 
 import re
-import sys
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -16,14 +15,13 @@ from html import escape, unescape
 from importlib.resources import files
 from types import ModuleType
 
-from .reader import plain, recall, record, say
+from .reader import live, plain, recall, record, say, shell
 
 LETTERS = "ABCDE"
 RIGHT, WRONG = "✓", "✗"
 SIGNS = dict(re.findall(r"(\S+)=(\S+)", r"\beta=β \theta=θ \eta=η \sigma=σ \lambda=λ \Delta=Δ \Phi=Φ \mathcalN=𝒩"))
 SIGNS |= dict(re.findall(r"(\S+)=(\S+)", r"\ln=ln \to=→ \mapsto=↦ \sim=∼ \ge=≥ \infty=∞ -=−"))
 ADVICE = "For buttons, run `%pip install -U ipywidgets` (7.7 or later), restart the kernel and run again."
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def quiz(name: str) -> Quiz:
     if name not in bank():
         raise ValueError(f"There is no quiz {name!r}. Choose one of: {', '.join(bank())}.")
     sitting = Quiz(name, bank()[name])
-    if _shell() is None:
+    if shell() is None:
         print(sitting.text())
     return sitting
 
@@ -191,13 +189,13 @@ class Quiz:
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         """Buttons where they can run, and with them what a front end without widgets shows instead."""
         bundle = {"text/markdown": self.markdown(), "text/plain": self.text()}
-        if getattr(_shell(), "kernel", None) is None:
+        if getattr(shell(), "kernel", None) is None:
             return bundle
         widgets = _widgets()
         if widgets is None:
             return {kind: f"{content}\n\n{ADVICE}" for kind, content in bundle.items()}
         self._panel = self._panel or _Panel(self, widgets)
-        return bundle | {WIDGET: {"version_major": 2, "version_minor": 0, "model_id": self._panel.box.model_id}}
+        return bundle | live(self._panel.box)
 
 
 class _Panel:
@@ -313,12 +311,6 @@ def mathml(tex: str) -> str:
         return f"<{kind}>{escape(sign)}</{kind[:2]}>"
 
     return f"<math>{row()}</math>"
-
-
-def _shell():
-    """The running IPython, of a notebook or a terminal; None in plain Python."""
-    ipython = sys.modules.get("IPython")
-    return ipython and ipython.get_ipython()
 
 
 def _widgets() -> ModuleType | None:

@@ -15,16 +15,27 @@ import sys
 import tempfile
 from pathlib import Path
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 _session: dict[str, dict] = {}  # what could not be written
 
 
 def say(text: str) -> None:
     """Show Markdown (formulas in ``$…$``): rendered in a notebook, as plain text elsewhere."""
-    ipython = sys.modules.get("IPython")  # a notebook has imported it
-    if ipython is None or ipython.get_ipython() is None:
+    if shell() is None:
         print(plain(text))
     else:
-        ipython.display.display({"text/markdown": text, "text/plain": plain(text)}, raw=True)
+        sys.modules["IPython"].display.display({"text/markdown": text, "text/plain": plain(text)}, raw=True)
+
+
+def shell():
+    """The running IPython, of a notebook or a terminal; None in plain Python."""
+    ipython = sys.modules.get("IPython")  # a notebook has imported it
+    return ipython and ipython.get_ipython()
+
+
+def live(box) -> dict:
+    """A widget as a front end wants it, to stand beside what is shown where widgets cannot run."""
+    return {WIDGET: {"version_major": 2, "version_minor": 0, "model_id": box.model_id}}
 
 
 def plain(text: str) -> str:

@@ -170,8 +170,8 @@ def pairs(cfg: Experiment, source: str = "analysis", *, device: str = "cpu") -> 
 
 
 def pairs_of(cfg: Experiment, states: Tensor) -> tuple[Pairs, Pairs]:
-    """Training and validation pairs from states at the assimilated times, (n_seeds, n_assimilated or more, Nx)."""
-    used = states[:, cfg.burn_in : cfg.n_assimilated]
+    """Training and validation pairs from states at the assimilated times, (..., n_assimilated or more, Nx)."""
+    used = states[..., cfg.burn_in : cfg.n_assimilated, :]
     return split_in_time(training_pairs(used, physical_model(cfg)), cfg.validation_fraction, cfg.gap)
 
 

@@ -14,7 +14,6 @@ import base64
 import functools
 import html
 import io
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,16 +22,11 @@ import matplotlib
 
 from . import explorers, hybrid_explorers, plots
 from .explorers import View
-from .reader import say
+from .reader import live, say, shell
 
 RC = plots.RC | {"figure.constrained_layout.use": False, "font.size": 12, "axes.titlesize": 13, "lines.linewidth": 1.9}
-RC |= {
-    "figure.dpi": 100,
-    "legend.fontsize": 10.5,
-    "axes.labelsize": 12,
-    "axes.titley": 1.0,
-}  # a title at a fixed place is drawn faster
-VIEW = "application/vnd.jupyter.widget-view+json"
+RC |= {"figure.dpi": 100, "legend.fontsize": 10.5, "axes.labelsize": 12}
+RC |= {"axes.titley": 1.0}  # a title at a fixed place is drawn faster
 
 
 @dataclass(frozen=True)
@@ -193,17 +187,11 @@ class Explorer:
         """The live explorer, and what stands in for it."""
         data = {"image/png": self.standing_in.png, "text/plain": self.standing_in.alt}
         if self.box is not None and self.box.model_id is not None:
-            data[VIEW] = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
+            data |= live(self.box)
         return data, {"image/png": {"alt": self.standing_in.alt}}
 
     def __repr__(self) -> str:
         return f"<explorer {self.view.__name__}>"
-
-
-def in_ipython() -> bool:
-    """Whether somebody will display what a cell returns."""
-    ipython = sys.modules.get("IPython")  # a notebook has imported it
-    return ipython is not None and ipython.get_ipython() is not None
 
 
 def explore(view: Callable[..., View], controls: Mapping[str, Control], *, slow: bool = False) -> Explorer:
@@ -216,7 +204,7 @@ def explore(view: Callable[..., View], controls: Mapping[str, Control], *, slow:
     slow : compute when a slider is let go, not while it moves
     """
     explorer = Explorer(view, controls, slow=slow)
-    if not in_ipython():
+    if shell() is None:
         say(f"{explorer.shown.alt}\n\n(To move its sliders, open this in a notebook.)")
     elif explorer.box is None:
         say("Its sliders need ipywidgets: run `%pip install ipywidgets`, then restart the kernel.")

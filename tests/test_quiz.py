@@ -12,6 +12,7 @@ import pytest
 
 from mooc_da import reader
 from mooc_da.quiz import Quiz, bank, html, mathml, quiz
+from mooc_da.reader import WIDGET
 
 module = sys.modules[quiz.__module__]
 NOTEBOOKS = ("0_intro", "1_enkf", "2_correction", "3_hybrid", "4_neural_operators", "5_latent_space")
@@ -35,7 +36,7 @@ def sitting():
 @pytest.fixture
 def kernel(monkeypatch):
     """As in a notebook, for the quiz; what it says is still printed."""
-    monkeypatch.setattr(module, "_shell", lambda: SimpleNamespace(kernel=object()))
+    monkeypatch.setattr(module, "shell", lambda: SimpleNamespace(kernel=object()))
 
 
 def right(sitting, number):
@@ -230,8 +231,8 @@ def test_an_old_ipywidgets_is_not_used(monkeypatch, version, enough):
 def panel(sitting, kernel):
     pytest.importorskip("ipywidgets")
     bundle = sitting._repr_mimebundle_()
-    assert set(bundle) == {module.WIDGET, "text/markdown", "text/plain"}
-    assert bundle[module.WIDGET]["model_id"] == sitting._panel.box.model_id
+    assert set(bundle) == {WIDGET, "text/markdown", "text/plain"}
+    assert bundle[WIDGET]["model_id"] == sitting._panel.box.model_id
     return sitting._panel
 
 
@@ -274,7 +275,7 @@ def test_method_and_buttons_keep_one_score(panel, sitting):
 
 def test_showing_a_sitting_again_shows_the_same_widgets(panel, sitting):
     model_id = panel.box.model_id
-    assert sitting._repr_mimebundle_()[module.WIDGET]["model_id"] == model_id
+    assert sitting._repr_mimebundle_()[WIDGET]["model_id"] == model_id
 
 
 def test_every_control_says_which_question_it_belongs_to(panel):

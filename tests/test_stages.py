@@ -220,3 +220,16 @@ def test_a_second_pass_through_the_loop_goes_on_from_the_first(small):
 def test_passes_are_counted_from_one_and_need_analyses(small, wrong):
     with pytest.raises(ValueError, match="n_passes"):
         stages.correction(small, **wrong)
+
+
+@pytest.mark.slow
+def test_shipping_trains_all_networks_anew_and_stores_them_where_they_are_found(folder, small, monkeypatch, tmp_path):
+    monkeypatch.setattr(stages, "SHIPPED", tmp_path / "trained")
+    stages.ship(small)
+    shipped = {path.stem.rsplit("-", 1)[0] for path in (tmp_path / "trained").glob("*.pt")}
+    passes = {f"correction-analysis-pass-{n}" for n in (2, 3)}
+    assert shipped == {"correction-analysis", "correction-truth"} | passes
+    monkeypatch.setenv("MOOC_DA_CACHE", str(folder))
+    monkeypatch.setattr(stages, "_memory", {})
+    monkeypatch.setattr(stages, "train", None)  # nothing is trained again
+    stages.correction(small, n_passes=3)

@@ -11,7 +11,8 @@ from matplotlib.colors import to_rgb
 
 from mooc_da import explorers, hybrid_explorers, plots, widgets
 from mooc_da.explorers import View
-from mooc_da.widgets import VIEW, Choice, Explorer, Scale, Slider
+from mooc_da.reader import WIDGET
+from mooc_da.widgets import Choice, Explorer, Scale, Slider
 
 EXPLORERS = (
     "filter_cockpit", "model_explorer", "error_growth_explorer", "training_explorer", "hybrid_explorer",
@@ -51,7 +52,7 @@ def test_what_stands_in_is_a_picture_with_words(name, explorer):
     assert len(data["image/png"]) < 200_000
     assert len(data["text/plain"]) > 80
     assert metadata == {"image/png": {"alt": data["text/plain"]}}
-    assert data[VIEW]["model_id"] == explorer.box.model_id
+    assert data[WIDGET]["model_id"] == explorer.box.model_id
 
 
 @EACH_EXPLORER
@@ -170,7 +171,7 @@ def test_without_widgets_the_picture_stands_alone(monkeypatch, capsys):
 
 
 def test_in_a_notebook_without_widgets_it_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr(widgets, "in_ipython", lambda: True)
+    monkeypatch.setattr(widgets, "shell", object)
     monkeypatch.setattr(widgets.Explorer, "build", lambda self, module: None)
     widgets.explore(a_view, CONTROLS)
     assert "pip install ipywidgets" in capsys.readouterr().out
