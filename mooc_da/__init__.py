@@ -16,7 +16,7 @@ stages        the story in cached steps: truth -> observations -> analysis -> co
 plots         the figures of data; maps those of fields, diagrams those of the story
 exercises     check, hint, solution; quiz (questions.toml); widgets: live explorers (explorers, hybrid_explorers)
 challenge     beat the hybrid: fixed observations, sealed scores, a board with baselines
-reader        what the course remembers of its reader
+reader        what the course remembers of its reader; machine: what computer the notebook runs on
 """
 
 from .config import Experiment, seeded

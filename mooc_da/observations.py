@@ -72,7 +72,8 @@ def of_state(network: Network, n_parameters: int) -> Network:
 class Observations:
     """Observations at K times; ``observations[k]`` is an :class:`Observation`, or None where all is missing.
 
-    A slice ``observations[a:b]`` is again ``Observations`` and keeps each time's network.
+    A slice ``observations[a:b]`` is again ``Observations`` and keeps each time's network. Where values are missing is
+    looked up once: do not change y in place, make others (``dataclasses.replace(observations, y=…)``).
 
     Parameters
     ----------
