@@ -30,7 +30,7 @@ LAYERS = (
     {"cycle", "networks"},
     {"scores", "learning", "latent"},
     {"stages"},
-    {"reader", "plots", "diagrams", "maps"},
+    {"reader", "machine", "plots", "diagrams", "maps"},
     {"exercises", "quiz", "widgets", "explorers", "hybrid_explorers", "challenge", "baselines"},
     {"__init__", "__main__"},
 )
@@ -143,6 +143,10 @@ def test_the_conda_environment_holds_the_pins_of_requirements():
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python)
 
 
+def test_the_citation_names_the_version_of_the_package():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == mooc_da.__version__
+
+
 # Notebooks
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("**/[!.]*.ipynb"))
@@ -252,5 +256,8 @@ def test_nbval_has_something_to_compare(path):
         assert text.strip(), f"no output committed for {cell.source}"
 
 
-def test_the_setup_cell_is_the_same_everywhere():
-    assert len({cells(path, "code")[0].source for path in NOTEBOOKS}) == 1
+def test_the_setup_cell_is_the_same_everywhere_and_comes_first():
+    first = [cells(path, "code")[0] for path in NOTEBOOKS]
+    assert all(cell.metadata.tags == ["setup"] for cell in first)
+    assert len({cell.source for cell in first}) == 1
+    assert len(lines(first[0])) <= 20
