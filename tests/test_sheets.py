@@ -1,4 +1,4 @@
-"""Cheat sheet and glossary: formulas are those of the code, links lead somewhere, the PDF is up to date."""
+"""Cheat sheet, glossary, instructor's guide: formulas as in the code, links that lead somewhere, a PDF up to date."""
 
 import contextlib
 import importlib
@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 SHEET = (NOTEBOOKS / "cheat_sheet.md").read_text(encoding="utf-8")
 GLOSSARY = (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8")
-EACH_TEXT = pytest.mark.parametrize("text", (SHEET, GLOSSARY), ids=("cheat sheet", "glossary"))
+GUIDE = (NOTEBOOKS / "instructors.md").read_text(encoding="utf-8")
+EACH_TEXT = pytest.mark.parametrize("text", (SHEET, GLOSSARY, GUIDE), ids=("cheat sheet", "glossary", "instructors"))
 
 
 def without_code(text):
@@ -31,7 +32,7 @@ def slug(heading):
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-# Both texts
+# All texts
 
 
 @EACH_TEXT
