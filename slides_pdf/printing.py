@@ -1,7 +1,7 @@
 """From a web page to a PDF: npm packages kept for offline use, Chromium, and a stamp that tells an outdated PDF.
 
-Needs npm (the first time only), ``pip install playwright`` and Chromium: the one of the system, or the one that
-``playwright install chromium`` fetches. Reading a stamp needs nothing.
+Needs npm (the first time only), ``pip install playwright``, fontTools, which comes with matplotlib, and Chromium: the
+one of the system, or the one that ``playwright install chromium`` fetches. Reading a stamp needs nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 CACHE = Path(__file__).with_name(".cache")  # git ignores it
@@ -31,10 +32,43 @@ MATHJAX = (
     "3.2.2",
     "Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw==",
 )
+# Text: Arimo has the widths of Arial; DejaVu fills in symbols and sets code.
+ARIMO = (
+    "@fontsource/arimo",
+    "5.3.0",
+    "nhxZ2sTVZYX8DJBgLuyX360B5vE4mxqpmjlKTRfucIqfcWRVx9vOYzWBc1IgEX0ist48VMC10PRKbFyH+4QFvQ==",
+)
+DEJAVU = (
+    "dejavu-fonts-ttf",
+    "2.37.3",
+    "f1hd7jJbeQa1VWcw+K2KrTXS50zTMaHpVC4XIKJpNcDeYR5ajMtj/iLlQDYNvLOKamUB3ARVVCf79lNwNVztSQ==",
+)
+FONT_PACKAGES = (ARIMO, DEJAVU)
+FACES = {  # family, weight, style: files
+    ("Arimo", 400, "normal"): (ARIMO, "files/arimo-latin-400-normal.woff"),
+    ("Arimo", 400, "italic"): (ARIMO, "files/arimo-latin-400-italic.woff"),
+    ("Arimo", 700, "normal"): (ARIMO, "files/arimo-latin-700-normal.woff"),
+    ("Arimo", 700, "italic"): (ARIMO, "files/arimo-latin-700-italic.woff"),
+    ("DejaVu Sans", 400, "normal"): (DEJAVU, "ttf/DejaVuSans.ttf"),
+    ("DejaVu Sans", 400, "italic"): (DEJAVU, "ttf/DejaVuSans-Oblique.ttf"),
+    ("DejaVu Sans", 700, "normal"): (DEJAVU, "ttf/DejaVuSans-Bold.ttf"),
+    ("DejaVu Sans", 700, "italic"): (DEJAVU, "ttf/DejaVuSans-BoldOblique.ttf"),
+    ("DejaVu Sans Mono", 400, "normal"): (DEJAVU, "ttf/DejaVuSansMono.ttf"),
+    ("DejaVu Sans Mono", 400, "italic"): (DEJAVU, "ttf/DejaVuSansMono-Oblique.ttf"),
+    ("DejaVu Sans Mono", 700, "normal"): (DEJAVU, "ttf/DejaVuSansMono-Bold.ttf"),
+    ("DejaVu Sans Mono", 700, "italic"): (DEJAVU, "ttf/DejaVuSansMono-BoldOblique.ttf"),
+}
 MATHJAX_SETTINGS = """window.MathJax = {
   tex: {inlineMath: [['$', '$']], packages: {'[-]': ['noundefined', 'noerrors']}},
   svg: {fontCache: 'local'},
-  startup: {pageReady: () => MathJax.startup.defaultPageReady().then(() => { window.mathIsReady = true; })},
+  options: {menuOptions: {settings: {assistiveMml: false}}},
+  startup: {pageReady: async () => {
+    await Promise.all([...document.fonts].map(font => font.load()));  // formulas take their size from the text
+    await MathJax.startup.defaultPageReady();
+    for (const formula of MathJax.startup.document.math)  // what a screen reader says
+      formula.typesetRoot?.querySelector('svg')?.setAttribute('aria-label', formula.math);
+    window.mathIsReady = true;
+  }},
 };"""
 MATH_ERRORS = """() => {
   const near = e => ' near: ' + e.closest('p, td, li, section, body').textContent.trim().slice(0, 80);
@@ -47,9 +81,31 @@ MATH_ERRORS = """() => {
   return wrong;
 }"""
 
+# Every visible character once in each of its fonts, with the text around it.
+SPELL_OUT = """() => {
+  const seen = new Map(), walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let text = walk.nextNode(); text; text = walk.nextNode()) {
+    if (text.parentElement.closest('script, style')) continue;
+    const style = getComputedStyle(text.parentElement);
+    const families = style.fontFamily.split(',').map(family => family.trim().replaceAll('"', ''));
+    const font = [families, style.fontWeight < 600 ? 400 : 700, style.fontStyle];
+    for (const character of text.data)
+      if (!/[\\s\\p{Cf}]/u.test(character) && !seen.has(character + font))
+        seen.set(character + font, [character, ...font, text.data.trim().slice(0, 60)]);
+  }
+  return [...seen.values()];
+}"""
+
 
 class PrintingError(RuntimeError):
-    """A page that must not be printed as it is; the message lists all that is wrong."""
+    """A page that must not be printed as it is; the message lists all that is wrong, ``draft`` may hold the page."""
+
+    draft: bytes | None = None
+
+
+def package_folder(name: str, version: str) -> Path:
+    """Where the cache keeps an npm package."""
+    return CACHE / f"{name.lstrip('@').replace('/', '-')}-{version}"
 
 
 def npm_package(name: str, version: str, sha512: str) -> Path:
@@ -64,7 +120,7 @@ def npm_package(name: str, version: str, sha512: str) -> Path:
     PrintingError
         if npm is missing or cannot fetch the package, or if it is not the one expected
     """
-    folder = CACHE / f"{name.replace('/', '-')}-{version}"
+    folder = package_folder(name, version)
     if folder.is_dir():
         return folder
     if not shutil.which("npm"):
@@ -88,6 +144,13 @@ def mathjax_scripts() -> str:
     """The elements of a page's head that typeset its formulas; then ``window.mathIsReady`` is true."""
     script = npm_package(*MATHJAX) / "es5" / "tex-svg-full.js"
     return f'<script>{MATHJAX_SETTINGS}</script>\n<script src="{script.as_uri()}"></script>'
+
+
+def font_faces() -> str:
+    """Style sheet with the fonts that a page may use, from the cache."""
+    rule = "@font-face {{ font-family: '{}'; font-weight: {}; font-style: {}; src: url('{}'); }}"
+    files = ((npm_package(*package) / file).as_uri() for package, file in FACES.values())
+    return "\n".join(rule.format(*face, file) for face, file in zip(FACES, files, strict=True))
 
 
 @contextmanager
@@ -116,20 +179,20 @@ def chromium() -> Iterator:
         browser.close()
 
 
-def print_page(browser, html: Path, *, ready: str, checks: tuple[str, ...], query: str = "") -> bytes:
-    """Print a local page to a PDF in the size that its style sheet asks for; it may load local files only.
+def print_page(browser, html: Path, checks: tuple[str, ...]) -> bytes:
+    """Print a local page to a tagged PDF with bookmarks, in the size that its style sheet asks for.
 
     Parameters
     ----------
     browser : of :func:`chromium`
-    ready : JavaScript expression that becomes true when the page may be printed
+    html : a page with :func:`mathjax_scripts` and :func:`font_faces`; it may load local files only
     checks : JavaScript functions, each returning a list of what is wrong
-    query : of the address, for example ``"?print-pdf"``
 
     Raises
     ------
     PrintingError
-        if the page asks for anything from the network, or if a check finds something
+        if the page asks for anything from the network, links to a file of this machine, shows a formula that is not
+        typeset or a character that its fonts lack, or if a check finds something
     """
     page = browser.new_page()
     asked: list[str] = []
@@ -140,14 +203,46 @@ def print_page(browser, html: Path, *, ready: str, checks: tuple[str, ...], quer
 
     page.route(re.compile(r"^(?!file:|data:|blob:)"), refuse)
     page.emulate_media(media="print")
-    page.goto(html.as_uri() + query)
-    page.wait_for_function(ready, timeout=60_000)
-    wrong = asked + [problem for check in checks for problem in page.evaluate(check)]
-    pdf = page.pdf(prefer_css_page_size=True, print_background=True)
+    page.goto(html.as_uri())
+    page.wait_for_function("window.mathIsReady", timeout=60_000)
+    wrong = asked + [problem for check in (MATH_ERRORS, *checks) for problem in page.evaluate(check)]
+    pdf = page.pdf(prefer_css_page_size=True, print_background=True, tagged=True, outline=True)
+    wrong += character_errors(page.evaluate(SPELL_OUT)) + pdf_errors(pdf)
     page.close()
     if wrong:
-        raise PrintingError("\n".join(wrong))
+        error = PrintingError("\n".join(wrong))
+        error.draft = pdf
+        raise error
     return pdf
+
+
+def character_errors(spelled: list) -> list[str]:
+    """What of :data:`SPELL_OUT` is in none of its fonts: another machine would draw it otherwise, or not at all."""
+    return [
+        f"no font for {character} (U+{ord(character):04X}) near: {near}"
+        for character, families, weight, style, near in spelled
+        if not any(ord(character) in characters((family, weight, style)) for family in families)
+    ]
+
+
+@cache
+def characters(face: tuple[str, int, str]) -> frozenset[int]:
+    """Code points that a face has; none if it is not one of :data:`FACES`."""
+    from fontTools.ttLib import TTFont  # comes with matplotlib
+
+    if face not in FACES:
+        return frozenset()
+    package, file = FACES[face]
+    with TTFont(npm_package(*package) / file) as font:
+        return frozenset(font.getBestCmap())
+
+
+def pdf_errors(pdf: bytes) -> list[str]:
+    """Fonts that a PDF should not have, and links to files of this machine."""
+    expected = {family.replace(" ", "") for family, _, _ in FACES}
+    fonts = {name.decode() for name in re.findall(rb"/BaseFont\s*/(?:[A-Z]{6}\+)?([^\s/<>\[\]()]+)", pdf)}
+    wrong = [f"unexpected font: {name}" for name in sorted(fonts) if name.partition("-")[0] not in expected]
+    return wrong + [f"link to a file: {link.decode()}" for link in sorted(set(re.findall(rb"\((file:[^)]*)\)", pdf)))]
 
 
 def page_count(pdf: bytes) -> int:

@@ -79,12 +79,11 @@ def boxes(html: str) -> str:
 def build() -> None:
     """Print the sheet and write it with its stamp; raises PrintingError if it is not fit to print."""
     markdown, style = (path.read_text(encoding="utf-8") for path in (SOURCE, STYLE))
-    html = page(markdown, style, printing.mathjax_scripts())
+    html = page(markdown, f"{printing.font_faces()}\n{style}", printing.mathjax_scripts())
     with tempfile.TemporaryDirectory() as folder, printing.chromium() as browser:
         file = Path(folder) / "sheet.html"
         file.write_text(html, encoding="utf-8")
-        checks = (printing.MATH_ERRORS, LAYOUT_ERRORS)
-        pdf = printing.print_page(browser, file, ready="window.mathIsReady", checks=checks)
+        pdf = printing.print_page(browser, file, checks=(LAYOUT_ERRORS,))
     if (n_pages := printing.page_count(pdf)) != 1:
         raise printing.PrintingError(f"The sheet has {n_pages} pages, expected one: shorten the text.")
     PDF.write_bytes(printing.stamped(pdf, source_digest()))
