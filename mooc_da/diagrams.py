@@ -102,9 +102,9 @@ def box(
     )
     middle = x
     if kind:
-        pictogram(ax, (x - width / 2 + 0.55, y), kind)
-        middle = x + 0.46
-    ax.text(middle, y, text, ha="center", va="center", fontsize=12.5, fontweight="bold" if here else "normal")
+        pictogram(ax, (x - width / 2 + 0.5, y), kind)
+        middle = x + 0.47
+    ax.text(middle, y, text, ha="center", va="center", fontsize=14.5, fontweight="bold" if here else "normal")
 
 
 def arrow(
@@ -124,7 +124,7 @@ def arrow(
                         linewidth=1.8, linestyle="--" if dashed else "-", connectionstyle=f"arc3,rad={bend}")
     )  # fmt: skip
     x, y = (start[0] + end[0]) / 2 + shift[0], (start[1] + end[1]) / 2 + shift[1]
-    ax.text(x, y, text, ha="center", va="center", fontsize=11.5, color=color)
+    ax.text(x, y, text, ha="center", va="center", fontsize=13, color=color)
 
 
 def diagram(width: float, height: float, ax: Axes | None = None) -> Axes:
@@ -145,12 +145,12 @@ def loop(here: str = "", *, ax: Axes | None = None) -> Axes:
     box(ax, (5.7, 2.8), "hybrid: model\n+ network", "hybrid", here=here == "hybrid")
     box(ax, (9.9, 2.8), "better\nforecasts", "forecast", here=here == "hybrid")
     green, blue = STYLE["hybrid"]["color"], STYLE["analysis"]["color"]
-    arrow(ax, (1.6, 2.37), (1.6, 1.13), "seen through", shift=(0.75, 0.0))
+    arrow(ax, (1.6, 2.37), (1.6, 1.13), "seen through", shift=(0.82, 0.0))
     arrow(ax, (3.05, 0.7), (4.25, 0.7))
     arrow(ax, (7.15, 0.7), (8.45, 0.7), "analysis", color=blue)
-    arrow(ax, (9.2, 1.13), (6.9, 2.37), "correction", shift=(0.72, 0.12), color=green)
+    arrow(ax, (9.2, 1.13), (6.9, 2.37), "correction", shift=(0.8, 0.12), color=green)
     arrow(ax, (7.15, 2.8), (8.45, 2.8))
-    arrow(ax, (5.3, 2.37), (5.3, 1.13), "close\nthe loop", dashed=True, shift=(-0.52, 0.0), color=green)
+    arrow(ax, (5.3, 2.37), (5.3, 1.13), "close\nthe loop", dashed=True, shift=(-0.58, 0.0), color=green)
     return ax
 
 
@@ -158,7 +158,7 @@ def twin_experiment(*, ax: Axes | None = None) -> Axes:
     """What a twin experiment is: who knows what."""
     ax = diagram(11.6, 3.6, ax)
     ax.axhspan(1.75, 3.6, color="0.94", zorder=0)
-    ax.text(0.12, 3.42, "nature: only for making observations, and for scores", fontsize=11, color="0.3", va="center")
+    ax.text(0.12, 3.42, "nature: only for making observations, and for scores", fontsize=12.5, color="0.3", va="center")
     box(ax, (1.6, 2.65), "true model", "truth", width=2.7)
     box(ax, (5.7, 2.65), "truth $x_k$", "truth", width=2.7)
     box(ax, (5.7, 0.75), "observations\n$y_k = H_k(x_k) + \\varepsilon_k$", "observations", width=3.2)
@@ -166,7 +166,7 @@ def twin_experiment(*, ax: Axes | None = None) -> Axes:
     box(ax, (10.0, 0.75), "analysis $x^a_k$", "analysis", here=True, width=2.9)
     box(ax, (10.0, 2.65), "scores: RMSE, …", width=2.9)
     arrow(ax, (2.95, 2.65), (4.35, 2.65), "runs")
-    arrow(ax, (5.7, 2.22), (5.7, 1.18), "half of the points, with noise", shift=(1.48, -0.27))
+    arrow(ax, (5.7, 2.22), (5.7, 1.18), "half of the points, with noise", shift=(1.68, -0.27))
     arrow(ax, (7.3, 0.75), (8.55, 0.75), "EnKF")
     arrow(ax, (1.6, 0.32), (9.6, 0.32), bend=0.045, shift=(0, -0.62))
     arrow(ax, (7.05, 2.65), (8.55, 2.65))
@@ -181,19 +181,19 @@ def training_pair(*, ax: Axes | None = None) -> Axes:
     analysis, physical, hybrid = (STYLE[role]["color"] for role in ("analysis", "physical", "hybrid"))
     t = np.linspace(0, 1, 50)
     ax.plot(2.0 + 5.6 * t, 0.98 + 1.65 * t + 0.35 * np.sin(np.pi * t), color="0.6", linewidth=1.8)
-    ax.text(4.0, 2.3, "the truth, unknown", fontsize=11, color="0.35", rotation=19, ha="center", va="center")
+    ax.text(4.0, 2.3, "the truth, unknown", fontsize=13, color="0.35", rotation=19, ha="center", va="center")
     arrow(ax, (2.15, 0.85), (7.42, 0.98), "one step of the wrong model", bend=-0.1, shift=(0.2, -0.1), color=physical)
     arrow(ax, (7.6, 1.15), (7.6, 2.28), color=hybrid)
     ax.plot([2.0, 7.6], [0.85, 2.45], "o", color=analysis, markersize=13)
     ax.plot([7.6], [0.98], "s", color=physical, markersize=12)
-    ax.text(1.75, 0.85, r"input  $x^a_{k-1}$", fontsize=14, ha="right", va="center", color=analysis)
+    ax.text(1.75, 0.85, r"input  $x^a_{k-1}$", fontsize=15.5, ha="right", va="center", color=analysis)
     ax.text(7.85, 2.5, r"$x^a_k$", fontsize=15, va="center", color=analysis)
-    ax.text(7.85, 0.92, r"$\Phi(x^a_{k-1})$", fontsize=14, color=physical, va="center")
+    ax.text(7.85, 0.92, r"$\Phi(x^a_{k-1})$", fontsize=15.5, color=physical, va="center")
     ax.text(
         7.85,
         1.75,
         "target: what the model lacked,\n" r"$x^a_k - \Phi(x^a_{k-1})$",
-        fontsize=13,
+        fontsize=14,
         va="center",
         color=hybrid,
     )
