@@ -23,7 +23,12 @@ NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?/[A-Za-z0-9_.-]*[A-Z
 def repository(root: Path = ROOT) -> str:
     """OWNER/NAME on GitHub, from pyproject.toml."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project["urls"]["Repository"].removeprefix("https://github.com/")
+    return project["urls"]["Repository"].removeprefix(address(""))
+
+
+def address(name: str) -> str:
+    """Where the files of OWNER/NAME are."""
+    return f"https://github.com/{name}"
 
 
 def site(name: str) -> str:
@@ -39,7 +44,7 @@ def badges(notebook: str, name: str) -> tuple[str, str]:
         "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
         f"(https://colab.research.google.com/github/{file})",
         "[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]"
-        f"(https://kaggle.com/kernels/welcome?src=https://github.com/{file})",
+        f"(https://kaggle.com/kernels/welcome?src={address(file)})",
     )
 
 

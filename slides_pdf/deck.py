@@ -87,7 +87,7 @@ def read(path: Path) -> Deck:
         listing cells that are not executed, failed, have no slide type or show nothing, if there are any
     """
     notebook = nbformat.read(path, as_version=4)
-    in_deck = [cell for cell in notebook.cells if slide_type(cell) != "skip"]
+    in_deck = [cell for cell in notebook.cells if slide_type(cell) != "skip" and "setup" not in tags(cell)]
     if not {"slide", "subslide"} & {slide_type(cell) for cell in in_deck}:
         raise PrintingError("no slides: give the cells slide types (View › Cell Toolbar › Slideshow)")
     wrong = [problem for cell in notebook.cells for problem in execution_problems(cell)]
@@ -115,13 +115,12 @@ def slides(cells: list) -> list[Slide]:
 
 
 def shown(cell) -> Cell:
-    """What a notebook's cell shows; code is hidden that draws a figure, or that sets up and reports."""
+    """What a notebook's cell shows; code that draws a figure is hidden."""
     if cell.cell_type != "code":
         return Cell(False, cell.source)
     outputs = tuple(output for stored in cell.outputs for output in readable(stored))
     draws = any(output.medium in PICTURES for output in outputs)
-    reports = "setup" in tags(cell) and bool(outputs)
-    return Cell(True, "" if draws or reports or "remove-input" in tags(cell) else cell.source, outputs)
+    return Cell(True, "" if draws or "remove-input" in tags(cell) else cell.source, outputs)
 
 
 def readable(stored) -> list[Output]:

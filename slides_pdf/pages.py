@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import html
+import inspect
 import re
-import tomllib
+import sys
 from pathlib import Path
 
 import printing
 from deck import Cell, Deck, Output, Slide
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / ".ci"))
+
+import repository  # noqa: E402
+
 STYLES = {"slides": ("slides.css",), "handout": ("slides.css", "handout.css")}
-TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<base href="{base}">
-<style>
-{style}
-</style>
-{scripts}
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
 SLIDE = """<section class="slide" data-name="{name}">
 <div class="content">
 {content}
@@ -45,14 +34,12 @@ HANDOUT = """<article>
 def source_digest(deck: Deck) -> str:
     """What the stamps of up-to-date PDFs of a deck say."""
     styles = ((HERE / name).read_text(encoding="utf-8") for name in STYLES["handout"])
-    packages = (f"{name}@{version}" for name, version, _ in (printing.MATHJAX, *printing.FONT_PACKAGES))
-    return printing.digest(deck.content(), *styles, TEMPLATE, SLIDE, HANDOUT, base(), *packages)
+    return printing.digest(deck.content(), *styles, base(), inspect.getsource(sys.modules[__name__]))
 
 
 def base() -> str:
     """The address that the notebooks' relative links start from."""
-    with (HERE.parent / "pyproject.toml").open("rb") as file:
-        return tomllib.load(file)["project"]["urls"]["Repository"] + "/blob/main/notebooks/"
+    return f"{repository.address(repository.repository())}/blob/main/notebooks/"
 
 
 def page(deck: Deck, kind: str) -> str:
@@ -61,12 +48,11 @@ def page(deck: Deck, kind: str) -> str:
 
     style = "\n".join((HERE / name).read_text(encoding="utf-8") for name in STYLES[kind])
     title = deck.slides[0].title or deck.name
-    return TEMPLATE.format(
-        title=html.escape(title + (": handout" if kind == "handout" else "")),
-        base=base(),
-        style=f"{printing.font_faces()}\n{HtmlFormatter(style='default').get_style_defs('.highlight')}\n{style}",
-        scripts=printing.mathjax_scripts(),
-        body="".join({"slides": stepwise, "handout": annotated}[kind](deck)),
+    return printing.document(
+        title + (": handout" if kind == "handout" else ""),
+        f"{printing.font_faces()}\n{HtmlFormatter(style='default').get_style_defs('.highlight')}\n{style}",
+        f'<base href="{base()}">\n{printing.mathjax_scripts()}',
+        "".join({"slides": stepwise, "handout": annotated}[kind](deck)),
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import inspect
 import re
 import shutil
 import subprocess
@@ -123,11 +125,11 @@ def npm_package(name: str, version: str, sha512: str) -> Path:
     folder = package_folder(name, version)
     if folder.is_dir():
         return folder
-    if not shutil.which("npm"):
+    if not (npm := shutil.which("npm")):
         raise PrintingError(f"npm is missing; it fetches {name} once. Install Node.js (https://nodejs.org).")
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-        command = ["npm", "pack", "--silent", f"{name}@{version}"]
+        command = [npm, "pack", "--silent", f"{name}@{version}"]
         fetched = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
         tarballs = [*Path(scratch).glob("*.tgz")]
         if fetched.returncode or not tarballs:
@@ -138,6 +140,30 @@ def npm_package(name: str, version: str, sha512: str) -> Path:
             archive.extractall(scratch, filter="data")
         (Path(scratch) / "package").rename(folder)
     return folder
+
+
+def document(title: str, style: str, head: str, body: str) -> str:
+    """A web page.
+
+    Parameters
+    ----------
+    head : further elements of the head, such as :func:`mathjax_scripts`
+    """
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{html.escape(title)}</title>
+{head}
+<style>
+{style}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
 
 
 def mathjax_scripts() -> str:
@@ -179,13 +205,13 @@ def chromium() -> Iterator:
         browser.close()
 
 
-def print_page(browser, html: Path, checks: tuple[str, ...]) -> bytes:
+def print_page(browser, path: Path, checks: tuple[str, ...]) -> bytes:
     """Print a local page to a tagged PDF with bookmarks, in the size that its style sheet asks for.
 
     Parameters
     ----------
     browser : of :func:`chromium`
-    html : a page with :func:`mathjax_scripts` and :func:`font_faces`; it may load local files only
+    path : of a page with :func:`mathjax_scripts` and :func:`font_faces`; it may load local files only
     checks : JavaScript functions, each returning a list of what is wrong
 
     Raises
@@ -203,7 +229,7 @@ def print_page(browser, html: Path, checks: tuple[str, ...]) -> bytes:
 
     page.route(re.compile(r"^(?!file:|data:|blob:)"), refuse)
     page.emulate_media(media="print")
-    page.goto(html.as_uri())
+    page.goto(path.as_uri())
     page.wait_for_function("window.mathIsReady", timeout=60_000)
     wrong = asked + [problem for check in (MATH_ERRORS, *checks) for problem in page.evaluate(check)]
     pdf = page.pdf(prefer_css_page_size=True, print_background=True, tagged=True, outline=True)
@@ -251,8 +277,9 @@ def page_count(pdf: bytes) -> int:
 
 
 def digest(*sources: str) -> str:
-    """What changes when one of the sources does."""
-    return hashlib.sha256("\0".join(sources).encode()).hexdigest()
+    """What changes when one of the sources does, or what all pages have in common."""
+    common = (inspect.getsource(document), MATHJAX_SETTINGS, repr((MATHJAX, FACES)))
+    return hashlib.sha256("\0".join(sources + common).encode()).hexdigest()
 
 
 def stamped(pdf: bytes, sources: str) -> bytes:

@@ -4,8 +4,8 @@
 
 A copy of ``notebooks/`` is served on this machine. Each deck is opened, the show is started, all cells are run, and
 Space leads through every slide and fragment. Where there is code its cell is run once more by keyboard; where there
-is an explorer a slider is moved. Every stop is looked at and photographed (``DIR/<stem>/01.png`` …). Whatever is
-wrong is listed in the end, with exit status 1. Needs what :mod:`printing` needs, and nbclassic and rise.
+is an explorer a slider is moved. Every stop is looked at and photographed (``DIR/<stem>/01.png`` …). Any problem is
+listed, and makes the exit status 1. Needs what :mod:`printing` needs, nbclassic and rise.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deck import NOTEBOOKS, notebooks
 from printing import PrintingError, chromium
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 LOCAL = re.compile(r"^(https?://(127\.0\.0\.1|localhost)[:/]|data:|blob:)")
 MINUTE = 60_000  # milliseconds, as Playwright counts
 
@@ -73,8 +73,7 @@ SLIDE_ERRORS = r"""() => {
 }"""
 HEADING = """() => {
   const words = [...Reveal.getCurrentSlide().querySelectorAll('h1, h2, h3, strong')];
-  const heading = words.find(e => !e.closest('.reveal-skip, aside'));
-  return heading ? heading.textContent.replace('¶', '').trim() : 'no heading';
+  return words.find(e => !e.closest('.reveal-skip, aside'))?.textContent.replace('¶', '').trim() || 'no heading';
 }"""
 AT_THE_END = "Reveal.isLastSlide() && !Reveal.availableFragments().next"
 POSITION = "JSON.stringify([Reveal.getIndices(), $(Reveal.getCurrentSlide()).find('.fragment.visible').length])"
@@ -123,9 +122,7 @@ class Rehearsal:
 
 def decks(stems: list[str]) -> list[Path]:
     """The decks named, or else all there are; relative to the notebooks."""
-    paths = sorted(NOTEBOOKS.glob("*.ipynb")) + sorted(NOTEBOOKS.glob("extras/*.ipynb"))
-    of = {path: json.loads(path.read_text(encoding="utf-8"))["metadata"] for path in paths}
-    found = {path.stem: path.relative_to(NOTEBOOKS) for path in paths if "rise" in of[path]}
+    found = {name: path.relative_to(NOTEBOOKS) for name, path in notebooks().items()}
     if unknown := set(stems) - set(found):
         raise PrintingError(f"No deck is called {', '.join(sorted(unknown))}; there are {', '.join(found)}.")
     return [found[stem] for stem in stems or found]
@@ -259,15 +256,15 @@ def go_on(page) -> None:
 def stop(page, rehearsal: Rehearsal, out: Path) -> None:
     """Run, move, look at and photograph what is shown."""
     page.wait_for_timeout(700)  # RISE selects a cell half a second after it has arrived
-    where, problems = page.evaluate(HEADING), []
+    problems = []
     if cell := page.evaluate(SELECTED):
         problems.append(run_cell(page, cell))
         rehearsal.cells += 1
     if page.locator(HANDLE).count():
         problems.append(move_slider(page))
         rehearsal.explorers += 1
-    for problem in [*filter(None, problems), *page.evaluate(SLIDE_ERRORS)]:
-        rehearsal.note(where, problem)
+    for problem in filter(None, problems + page.evaluate(SLIDE_ERRORS)):
+        rehearsal.note(page.evaluate(HEADING), problem)
     rehearsal.photographs += 1
     page.screenshot(path=out / f"{rehearsal.photographs:02d}.png")
 
@@ -313,14 +310,15 @@ def main() -> None:
     ask.add_argument("stems", nargs="*", metavar="NOTEBOOK-STEM", help="for example 1_enkf; without, every deck")
     ask.add_argument("--out", type=Path, default="results/rehearsal", help="folder of the photographs")
     ask.add_argument("--size", default="1280x720", help="of the window")
-    told = ask.parse_args()
-    chosen, size, problems = decks(told.stems), tuple(map(int, told.size.split("x"))), []
+    told, problems = ask.parse_args(), 0
+    chosen, size = decks(told.stems), tuple(map(int, told.size.split("x")))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the server ends as well
     with served(NOTEBOOKS) as address, chromium() as browser:
         for deck in chosen:
-            print(rehearsal := rehearse(browser, address, deck, told.out / deck.stem, size), flush=True)
-            problems += rehearsal.problems
-    sys.exit("\n".join(problems) or 0)
+            rehearsal = rehearse(browser, address, deck, told.out / deck.stem, size)
+            print(rehearsal, *rehearsal.problems, sep="\n", flush=True)
+            problems += len(rehearsal.problems)
+    sys.exit(f"{problems} problems" if problems else 0)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ foot of the page. What the build needs: :mod:`printing`, and nbconvert, which co
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import tempfile
@@ -19,26 +20,13 @@ HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent / "notebooks" / "cheat_sheet.md"
 STYLE = HERE / "sheet.css"
 PDF = HERE / "cheat_sheet.pdf"
-TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>Data assimilation meets machine learning: cheat sheet</title>
-<style>
-{style}
-</style>
-{scripts}
-</head>
-<body>
-<header>
+TITLE = "Data assimilation meets machine learning: cheat sheet"
+BODY = """<header>
 {title}
 <p><a href="https://github.com/mooc-da/mooc-da">github.com/mooc-da/mooc-da</a> · text CC BY 4.0</p>
 </header>
 <main>{columns}</main>
-<footer>{foot}</footer>
-</body>
-</html>
-"""
+<footer>{foot}</footer>"""
 # Too much text makes another column or reaches below the page; a wide formula or line of code leaves its box.
 LAYOUT_ERRORS = """() => {
   const wrong = [], page = document.body.getBoundingClientRect();
@@ -58,7 +46,8 @@ LAYOUT_ERRORS = """() => {
 
 def source_digest() -> str:
     """What the stamp of an up-to-date PDF says."""
-    return printing.digest(SOURCE.read_text(encoding="utf-8"), STYLE.read_text(encoding="utf-8"), TEMPLATE)
+    texts = (path.read_text(encoding="utf-8") for path in (SOURCE, STYLE))
+    return printing.digest(*texts, inspect.getsource(sys.modules[__name__]))
 
 
 def page(markdown: str, style: str, scripts: str) -> str:
@@ -68,7 +57,8 @@ def page(markdown: str, style: str, scripts: str) -> str:
     html = re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html(markdown))
     columns, foot = re.split(r"<hr\s*/?>", html)
     title = re.search(r"<h1.*?</h1>", columns)[0]
-    return TEMPLATE.format(style=style, scripts=scripts, title=title, columns=boxes(columns), foot=boxes(foot))
+    body = BODY.format(title=title, columns=boxes(columns), foot=boxes(foot))
+    return printing.document(TITLE, style, scripts, body)
 
 
 def boxes(html: str) -> str:

@@ -31,6 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / ".ci"))
+
+import repository  # noqa: E402
+
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").rglob("[!.]*.ipynb"))}
 ZIP = re.compile(r"https://github\.com/[^/\s]+/[^/\s]+/archive/refs/heads/main\.zip")
 ATTACHED = "/kaggle/input/"
@@ -60,7 +64,7 @@ class Machine:
         return self.network or self.wheel or self.packages == COURSE
 
 
-PLATFORM = ("numpy", "matplotlib", "ipywidgets==7.7.*", "tqdm")
+PLATFORM = ("numpy", "matplotlib", "ipython==7.34.*", "ipywidgets==7.7.*", "tqdm")
 NEWEST = ("numpy", "matplotlib", "ipywidgets", "tqdm")
 COURSE = ("course",)
 FOLDERS = {PLATFORM: "platform", NEWEST: "newest", COURSE: "course"}  # of their environments
@@ -90,15 +94,10 @@ class Outcome:
 
 def archive(folder: Path) -> Path:
     """This working tree as GitHub packs it: one folder, named after repository and branch."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
     target = folder / "main.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name in filter(None, listed.stdout.split("\0")):
-            if (ROOT / name).is_file():
-                packed.write(ROOT / name, f"course-main/{name}")
+        for path in repository.files():
+            packed.write(path, "course-main" / path.relative_to(repository.ROOT))
     return target
 
 
@@ -137,7 +136,7 @@ def build(folder: Path, packages: tuple[str, ...], source: Path) -> Path:
     if not (folder / "complete").exists():
         venv.create(folder, with_pip=True, clear=True)
         pins = ROOT / "requirements.txt"
-        torch = next(line for line in pins.read_text().splitlines() if line.startswith("torch=="))
+        torch = next(line for line in pins.read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
         if packages == NEWEST and "download.pytorch.org" in os.environ.get("PIP_EXTRA_INDEX_URL", ""):
             torch = "torch"
         if packages == COURSE:
@@ -205,13 +204,15 @@ def surroundings(machine: Machine, home: Path, *, closed: bool) -> dict[str, str
 # One notebook
 
 
-def launch(machine: Machine, python: Path, name: str, source: Path, attached: Path, *, setup: bool = False) -> Outcome:
+def launch(
+    machine: Machine, python: Path, name: str, source: Path, attached: Path | None = None, *, setup: bool = False
+) -> Outcome:
     """Execute a notebook alone in an empty folder, as far as its imports or to the end.
 
     Parameters
     ----------
     python : of the environment that imitates the machine, without mooc_da
-    source, attached : of :func:`archive` and :func:`wheel`
+    source, attached : of :func:`archive` and, for a machine that has it, of :func:`wheel`
     """
     with tempfile.TemporaryDirectory(prefix="launch-") as scratch:
         folder, home = Path(scratch, "alone"), Path(scratch, "home")
@@ -295,11 +296,10 @@ def main() -> int:
         kept = (options.keep or Path(scratch)).resolve()
         print(f"No network: {'a namespace without one' if without_network() else 'proxies that do not answer'}.")
         print("| machine | notebook | outcome | set-up cell (s) | in all (s) |\n|---|---|---|---|---|", flush=True)
-        attached = None
         for name in chosen:
             machine = MACHINES[name]
             python = build(kept / FOLDERS[machine.packages], machine.packages, source)
-            attached = attached or wheel(python, source, Path(scratch))
+            attached = wheel(python, source, Path(scratch)) if machine.wheel else None
             for notebook in options.notebook or NOTEBOOKS:
                 if machine.packages != COURSE and has(python, "mooc_da")["mooc_da"]:
                     pip(python, "uninstall", "-y", "mooc_da")

@@ -290,10 +290,16 @@ def test_solution_9_start_or_model():
     for error in (0.20, 0.14):
         has(math.log(1.75 / error) / 1.2, 2, 9)
     assert round(5 * math.log(1.75 / 0.2) / 1.2) == 9
-    assert round(0.04 * 5 * 24) == 5
-    assert notebook_prints("3_hybrid", "3-13")[:2] == pytest.approx([0.79, 1.69], abs=0.01)
+    from_truth = notebook_prints("3_hybrid", "3-13")
+    assert from_truth[:2] == pytest.approx([0.79, 1.69], abs=0.01)
     _, physical, _, _, hybrid, _ = notebook_prints("3_hybrid", "3-17")
     assert (physical, hybrid) == pytest.approx((0.75, 1.39), abs=0.01)
+    assert round(from_truth[0] - physical, 2) == 0.04
+    assert round((from_truth[0] - physical) * 5 * 24) == 5  # hours; an MTU is five days
+
+
+def test_the_plan_for_90_minutes_says_what_the_notebook_prints_of_interpolation():
+    assert [round(value, 1) for value in notebook_prints("1_enkf", "1-16")] == [2.6, 0.2]
 
 
 def test_the_true_model_forecasts_as_long_as_question_9_says():

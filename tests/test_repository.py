@@ -33,7 +33,7 @@ def test_a_notebook_has_its_own_badges_once(path):
 
 
 def test_readme_has_the_badges_of_every_notebook_in_its_row():
-    rows = [row for row in (ROOT / "README.md").read_text().splitlines() if BADGE.search(row)]
+    rows = [row for row in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if BADGE.search(row)]
     for path in NOTEBOOKS:
         (row,) = (row for row in rows if f"]({path.relative_to(ROOT).as_posix()})" in row)
         assert BADGE.findall(row) == expected(path)
@@ -41,14 +41,10 @@ def test_readme_has_the_badges_of_every_notebook_in_its_row():
 
 
 def test_no_file_names_a_stray_repository():
-    address = re.compile(
-        r"github\.com/([\w.-]+/[\w.-]*\w)|/github/([\w.-]+/[\w.-]*\w)|([\w-]+)\.github\.io/([\w.-]*\w)"
-    )
-    named = set()
-    for path in {*repository.files()} - {Path(__file__)}:
-        for repo, opened, owner, project in address.findall(repository.text(path)):
-            named.add((repo or opened or f"{owner}/{project}").removesuffix(".git"))
-    assert named == {HERE} | FOREIGN
+    text = "\n".join(map(repository.text, {*repository.files()} - {Path(__file__)}))
+    named = re.findall(r"(?:github\.com|/github)/([\w.-]+/[\w.-]*\w)", text)
+    assert {name.removesuffix(".git") for name in named} == {HERE} | FOREIGN
+    assert {*re.findall(r"[\w-]+\.github\.io/[\w.-]*\w", text)} == {repository.site(HERE)}
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import importlib
 import re
 import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,21 +12,13 @@ from nbformat import v4
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "slides_pdf"
-NOTEBOOKS = {path.stem: path for path in (ROOT / "notebooks").rglob("*.ipynb") if "checkpoints" not in str(path)}
-EACH_DECK = pytest.mark.parametrize("name", sorted(NOTEBOOKS))
+TOOLS = ("build", "deck", "pages", "printing", "rehearse")
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(FOLDER)
+    tool = SimpleNamespace(**{name: importlib.import_module(name) for name in TOOLS})
+NOTEBOOKS = tool.deck.notebooks()
+EACH_DECK = pytest.mark.parametrize("name", NOTEBOOKS)
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
-
-
-@pytest.fixture(scope="module")
-def tool():
-    """The modules of the builder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        for name in ("build", "deck", "pages", "printing"):
-            patch.delitem(sys.modules, name, raising=False)
-        yield SimpleNamespace(
-            **{name: importlib.import_module(name) for name in ("build", "deck", "pages", "printing")}
-        )
 
 
 def text(source, slide="slide"):
@@ -48,7 +39,7 @@ def stream(words, name="stdout"):
 
 
 @pytest.fixture
-def deck_of(tool, tmp_path):
+def deck_of(tmp_path):
     """``deck_of(cell, …)``: the deck of a notebook with these cells."""
 
     def read(*cells):
@@ -63,7 +54,7 @@ def deck_of(tool, tmp_path):
 
 
 @EACH_DECK
-def test_deck_and_handout_show_the_slides_of_today(tool, name):
+def test_deck_and_handout_show_the_slides_of_today(name):
     deck = tool.deck.read(NOTEBOOKS[name])
     for kind, pattern in tool.build.KINDS.items():
         path = FOLDER / pattern.format(name)
@@ -78,17 +69,16 @@ def test_deck_and_handout_show_the_slides_of_today(tool, name):
 
 
 @EACH_DECK
-def test_every_slide_has_a_title_and_every_cell_something_to_show(tool, name):
+def test_every_slide_has_a_title_and_every_cell_something_to_show(name):
     for slide in tool.deck.read(NOTEBOOKS[name]).slides:
         cells = [cell for step in slide.steps for cell in step]
         assert slide.title, cells[0].source
         assert not any(cell.is_empty for cell in (*cells, *slide.notes))
 
 
-def test_no_pdf_is_left_of_a_notebook_that_is_gone(tool):
+def test_no_pdf_is_left_of_a_notebook_that_is_gone():
     expected = {pattern.format(name) for name in NOTEBOOKS for pattern in tool.build.KINDS.values()}
     assert {path.name for path in FOLDER.glob("*.pdf")} <= expected | {"cheat_sheet.pdf"}
-    assert {*tool.deck.notebooks()} == {*NOTEBOOKS}
 
 
 # What is in a deck
@@ -126,7 +116,7 @@ def test_progress_bars_and_widgets_are_not_shown_but_their_figure_is(deck_of):
     assert [output.medium for output in slide.steps[0][1].outputs] == ["image/png", "text/plain"]
 
 
-def test_a_deck_is_outdated_by_what_it_shows_and_by_nothing_else(tool, deck_of):
+def test_a_deck_is_outdated_by_what_it_shows_and_by_nothing_else(deck_of):
     def stamp(note="why", alt="A line that rises.", out="1", hidden="draw()", skipped="a", count=1):
         shown = text("# Title"), code(hidden, figure(alt), count=count), code("print(1)", stream(out))
         return tool.pages.source_digest(deck_of(*shown, text(note, "notes"), text(skipped, "skip")))
@@ -135,18 +125,19 @@ def test_a_deck_is_outdated_by_what_it_shows_and_by_nothing_else(tool, deck_of):
     assert len({stamp(), stamp(note="how"), stamp(alt="It falls, of course."), stamp(out="2")}) == 4
 
 
-def test_a_deck_is_outdated_by_its_style(tool, deck_of, monkeypatch, tmp_path):
+def test_a_deck_is_outdated_by_its_style(deck_of, monkeypatch, tmp_path):
     deck = deck_of(text("# Title"))
     before = tool.pages.source_digest(deck)
-    folder = tmp_path / "slides_pdf"
-    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns(".cache", "*.pdf"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    monkeypatch.setattr(tool.pages, "HERE", folder)
+    for name in tool.pages.STYLES["handout"]:
+        shutil.copy(FOLDER / name, tmp_path)
+    monkeypatch.setattr(tool.pages, "HERE", tmp_path)
     assert tool.pages.source_digest(deck) == before
     for name in tool.pages.STYLES["handout"]:
-        (folder / name).write_text("p { color: red; }")
+        (tmp_path / name).write_text("p { color: red; }")
         assert tool.pages.source_digest(deck) != before
-        shutil.copy(FOLDER / name, folder)
+        shutil.copy(FOLDER / name, tmp_path)
+    monkeypatch.setattr(tool.printing, "MATHJAX_SETTINGS", "")
+    assert tool.pages.source_digest(deck) != before
 
 
 @pytest.mark.parametrize(
@@ -164,12 +155,12 @@ def test_a_deck_is_outdated_by_its_style(tool, deck_of, monkeypatch, tmp_path):
         "nothing to see": ((text("# A"), code("x = 1", tags=["remove-input"])), "shows nothing"),
     }.values(),
 )
-def test_a_notebook_that_is_not_ready_is_refused(tool, deck_of, cells, problem):
+def test_a_notebook_that_is_not_ready_is_refused(deck_of, cells, problem):
     with pytest.raises(tool.printing.PrintingError, match=problem):
         deck_of(*cells)
 
 
-def test_all_that_is_wrong_with_a_notebook_is_told_at_once(tool, deck_of):
+def test_all_that_is_wrong_with_a_notebook_is_told_at_once(deck_of):
     with pytest.raises(tool.printing.PrintingError) as error:
         deck_of(text("# A"), code(count=None), text("", "-"), code("draw()", figure(alt="")))
     assert len(str(error.value).splitlines()) == 3
@@ -178,14 +169,14 @@ def test_all_that_is_wrong_with_a_notebook_is_told_at_once(tool, deck_of):
 # From cells to HTML
 
 
-def test_folded_text_is_printed_unfolded(tool):
+def test_folded_text_is_printed_unfolded():
     html = tool.pages.markdown_html("<details>\n<summary><b>Answer</b></summary>\n\n**C.** $a < b$\n\n</details>")
     assert not re.search("details|<summary", html)
     assert '<p class="summary"><b>Answer</b></p>' in html and "$a &lt; b$" in html
     assert html.count("<div") == html.count("</div>") == 1
 
 
-def test_a_slide_is_printed_once_for_each_step_and_bookmarked_once(tool, deck_of):
+def test_a_slide_is_printed_once_for_each_step_and_bookmarked_once(deck_of):
     deck = deck_of(text("# One\n\n[link](1_enkf.ipynb)"), text("two", "fragment"), text("## Last"))
     pages = tool.pages.stepwise(deck)
     assert len(pages) == 3
@@ -194,13 +185,13 @@ def test_a_slide_is_printed_once_for_each_step_and_bookmarked_once(tool, deck_of
     assert all("1 / 2" in page for page in pages[:2]) and "2 / 2" in pages[2]
 
 
-def test_the_handout_has_every_slide_complete_and_its_notes(tool, deck_of):
+def test_the_handout_has_every_slide_complete_and_its_notes(deck_of):
     cells = text("# One"), text("two", "fragment"), text("for *you*", "notes"), text("# Last")
     first, last = tool.pages.annotated(deck_of(*cells))
     assert "two" in first and "<em>you</em>" in first and "Last" in last
 
 
-def test_figures_keep_their_words_and_outputs_are_not_markup(tool):
+def test_figures_keep_their_words_and_outputs_are_not_markup():
     Output, html = tool.deck.Output, tool.pages.output_html
     assert 'alt="&lt;1 &quot;day&quot;"' in html(Output("image/png", PIXEL, '<1 "day"'))
     assert "&lt;b&gt;" in html(Output("text/plain", "<b>"))
@@ -211,20 +202,20 @@ def test_figures_keep_their_words_and_outputs_are_not_markup(tool):
 # What a printed page is checked for
 
 
-def test_a_foreign_font_and_a_link_to_a_file_are_noticed_in_the_pdf(tool):
+def test_a_foreign_font_and_a_link_to_a_file_are_noticed_in_the_pdf():
     good = b"/BaseFont /AAAAAA+Arimo-Bold /BaseFont /BAAAAA+DejaVuSansMono /URI (https://example.org)"
     assert tool.printing.pdf_errors(good) == []
     wrong = tool.printing.pdf_errors(good + b"/BaseFont /CAAAAA+LiberationSans /URI (file:///folder/1_enkf.ipynb)")
     assert len(wrong) == 2 and "LiberationSans" in wrong[0] and "1_enkf.ipynb" in wrong[1]
 
 
-def test_text_in_a_font_of_the_system_is_noticed(tool):
+def test_text_in_a_font_of_the_system_is_noticed():
     (wrong,) = tool.printing.character_errors([["é", ["serif", "Arial"], 400, "normal", "a café"]])
     assert wrong == "no font for é (U+00E9) near: a café"
 
 
 @pytest.fixture
-def problems(tool, tmp_path):
+def problems(tmp_path):
     """``problems(cell, …)``: what Chromium finds wrong with a deck of one slide for each text."""
     pytest.importorskip("playwright", reason="needs Playwright and Chromium")
     if not any(map(shutil.which, tool.printing.BROWSERS)):
@@ -261,3 +252,33 @@ def test_every_fault_of_a_deck_is_told_with_the_slide_where_it_is(problems):
     wrong = problems(*faults)
     for pattern in faults.values():
         assert any(re.search(pattern, problem) for problem in wrong), (pattern, wrong)
+
+
+# The rehearsal
+
+
+def test_every_deck_is_rehearsed_unless_some_are_named():
+    assert [deck.stem for deck in tool.rehearse.decks([])] == [*NOTEBOOKS]
+    assert tool.rehearse.decks(["4_neural_operators"]) == [Path("extras", "4_neural_operators.ipynb")]
+    with pytest.raises(tool.printing.PrintingError, match="No deck is called 9_more; there are 0_intro"):
+        tool.rehearse.decks(["9_more"])
+
+
+def test_a_rehearsal_notes_errors_and_requests_but_not_what_no_slide_shows():
+    listen, badge, cdn = {}, "https://example.org/badge.svg", "https://example.org/script.js"
+    page = SimpleNamespace(route=lambda address, refuse: listen.update(network=refuse), on=listen.__setitem__)
+    rehearsal = tool.rehearse.Rehearsal(Path("1_enkf.ipynb"))
+    tool.rehearse.watch(page, rehearsal, f"[![Badge]({badge})]")
+    for url in (badge, cdn):
+        listen["network"](SimpleNamespace(request=SimpleNamespace(url=url), abort=lambda: None))
+    for kind, text, url in (
+        ("error", "Failed to load", badge),
+        ("error", "Failed to load", "http://localhost:1/1_enkf.css"),
+        ("warning", "slow", "http://localhost:1/main.js"),
+        ("error", "x is undefined", "http://localhost:1/main.js"),
+    ):
+        listen["console"](SimpleNamespace(type=kind, text=text, location={"url": url}))
+    assert rehearsal.problems == [
+        f"1_enkf · network: {cdn}",
+        "1_enkf · console: x is undefined (http://localhost:1/main.js)",
+    ]
