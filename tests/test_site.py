@@ -25,6 +25,7 @@ def module(name):
     return loaded
 
 
+BLOB = "https://github.com/mooc-da/mooc-da/blob/main/"
 content, docstrings = module("content"), module("docstrings")
 
 
@@ -71,7 +72,7 @@ def test_a_text_stays_on_the_site_and_loads_nothing_from_elsewhere(source):
         text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     else:
         text = content.relinked((ROOT / source).read_text(encoding="utf-8"), source)
-    assert not re.search(rf"\]\({re.escape(content.BLOB)}[^)]*\.(md|ipynb)", text)
+    assert not re.search(rf"\]\({re.escape(BLOB)}[^)]*\.(md|ipynb)", text)
     assert not re.search(r"!\[[^]]*\]\(https?:", text)
     assert source.endswith(".md") or text.count("{.badge}") == 2
 
@@ -89,17 +90,13 @@ def test_the_landing_page_is_the_head_of_the_readme():
     ("target", "source", "expected"),
     [
         ("https://doi.org/10.1002/qj.4116", "notebooks/1_enkf.ipynb", ("https://doi.org/10.1002/qj.4116", False)),
-        (
-            content.BLOB + "notebooks/glossary.md#bias",
-            "notebooks/extras/8_challenge.ipynb",
-            ("../glossary.md#bias", True),
-        ),
+        (BLOB + "notebooks/glossary.md#bias", "notebooks/extras/8_challenge.ipynb", ("../glossary.md#bias", True)),
         ("#terms", "notebooks/glossary.md", ("#terms", False)),
         ("../slides_pdf/cheat_sheet.pdf", "notebooks/cheat_sheet.md", ("../slides_pdf/cheat_sheet.pdf", False)),
         ("../README.md#learning-alone", "notebooks/glossary.md", (f"../{content.USING}#learning-alone", True)),
         ("#learning-alone", "README.md", (f"{content.USING}#learning-alone", True)),
-        ("mooc_da/filters.py", "README.md", (content.BLOB + "mooc_da/filters.py", False)),
-        (content.SITE + "reference/", "README.md", ("reference/index.rst", True)),
+        ("mooc_da/filters.py", "README.md", (BLOB + "mooc_da/filters.py", False)),
+        ("https://mooc-da.github.io/mooc-da/reference/", "README.md", ("reference/index.rst", True)),
     ],
 )
 def test_a_link_leads_to_a_page_a_file_or_the_repository(target, source, expected):
@@ -141,3 +138,52 @@ def test_tables_and_indented_lines_keep_their_form():
     assert ".. code-block:: python" in rst("So:\n\n    from mooc_da import challenge")
     formula = "Chosen so:\n\n.. math:: a = b, \\\n    c"
     assert rst(formula).strip() == formula
+
+
+def test_a_doi_is_a_link_even_with_signs_of_markup_in_it():
+    old = "10.1175/1520-0493(1998)126<1719:ASITEK>2.0.CO;2"
+    link = "<https://doi.org/10.1175/1520-0493(1998)126%3C1719%3AASITEK%3E2.0.CO%3B2>`__"
+    assert f"`doi:{old} {link}:" in rst(f"Burgers et al. (1998), doi {old}: *so*.")
+    assert "`doi:10.1002/qj.2236 <https://doi.org/10.1002/qj.2236>`__)." in rst("(2014, doi:10.1002/qj.2236).")
+    assert "https://example.org/a_b." in rst("See https://example.org/a_b.")
+
+
+# What is said to a reader of pages
+
+
+@pytest.mark.parametrize("source", [path for path in TEXTS if path.endswith(".ipynb")])
+def test_no_page_speaks_of_buttons_or_of_what_its_reader_has_solved(source):
+    stored = json.loads((ROOT / source).read_text(encoding="utf-8"))["cells"]
+    cells = json.loads(content.notebook(source))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    assert "*Check*" not in text
+    assert ".summary()" not in text
+    assert "Which exercises are solved?" not in text
+    explorers = sum("widgets." in "".join(c["source"]) and "explorer" in c["metadata"].get("tags", []) for c in stored)
+    assert text.count(content.LIVE) == explorers
+    assert len(cells) >= len(stored) - 5, "only the summary, its heading and frames in several parts are gone"
+
+
+def test_an_unknown_introduction_of_a_quiz_is_refused():
+    with pytest.raises(content.PageError, match="a.ipynb: the introduction"):
+        content.unfolding("Press *Check* now.", "a.ipynb")
+
+
+def test_every_pdf_is_offered_once_on_the_landing_page():
+    offered = [*re.findall(r'href="([^"]+)"', content.downloads()), "slides_pdf/cheat_sheet.pdf"]
+    assert sorted(offered) == content.slides()
+    assert "start reading" in content.readme()[0]
+    assert "as web pages" not in content.readme()[0].partition("| notebook |")[0]
+
+
+def test_a_finished_page_opens_its_figures_and_tells_what_is_long():
+    page = content.finished(
+        '<img alt="a" src="b.png" /><a href="c"><img src="d.svg"></a><td class="text-left">5</td>'
+        f"<td>{'many words ' * 5}</td>"
+        r'<span class="math notranslate">\(x_n\)</span>'
+        r'<span class="math notranslate">\(\mathrm{d}x_n = (x_{n+1} - x_{n-2}) x_{n-1} - x_n + F + \eta\)</span>'
+    )
+    assert page.count('<a class="figure" href="b.png"') == page.count('class="figure"') == 1
+    assert page.count(" prose") == 1
+    assert page.count("math long") == 1
+    assert page.index("math long") > page.index("(x_n")

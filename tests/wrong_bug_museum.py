@@ -37,6 +37,57 @@ WRONG = {
             """,
             "rejects another right implementation",
         ),
+        (
+            """
+            def test_split(split):
+                n, k, gap = 100, 20, 5
+                training, test = split(n, k, gap)
+                return len(test) == k and (training[:, None] - test[None, :]).abs().min() >= gap
+            """,
+            "one time too short",
+        ),
+        (
+            """
+            def test_split(split):
+                training, test = split(100, 20, 5)
+                return len(test) == 20 and (training[:, None] - test[None, :]).abs().min() >= 5 - 1
+            """,
+            "one time too short",
+        ),
+        (
+            """
+            def test_split(split):
+                training, test = split(100, 20, 5)
+                if (training[:, None] - test[None, :]).abs().min() < 5:
+                    return False
+                return len(test) == 20 and max(training.max(), test.max()) < 100
+            """,
+            "the distance must be greater",
+        ),
+        (
+            """
+            def test_split(split):
+                training, test = split(100, 20, 5)
+                return (training[:, None] - test[None, :]).abs().min() > 5
+            """,
+            "fewer test times",
+        ),
+        (
+            """
+            def test_split(split):
+                training, test = split(100, 20, 5)
+                return len(test) >= 20 and (training[:, None] - test[None, :]).abs().min() > 5
+            """,
+            "more test times",
+        ),
+        (
+            """
+            def test_split(split):
+                training, test = split(100, 20, 5)
+                return len(test) == 20 and (training[:, None] - test[None, :]).abs().min() > 5
+            """,
+            "beyond the last time",
+        ),
         ("def test_split(split): return False", "no to everything"),
         ("def test_split(split): split(100, 20, 5)[0].max()", "is a `return` missing"),
     ],
@@ -169,5 +220,37 @@ WRONG = {
             "without the friction",
         ),
         ("def test_tendency(tendency): return tendency(torch.ones(8)).sum() == 0", "no to everything"),
+        ("def test_tendency(tendency): return tendency(torch.ones(8)) == [8.0] * 8", "a tensor never equals a list"),
+        ("def test_tendency(tendency): return tendency(torch.ones(8)).__eq__([7.0] * 8)", "NotImplementedType"),
+        ("def test_tendency(tendency): return tendency(torch.ones(8)) == torch.full((8,), 7.0)", "of shape (8,)"),
+        ("def test_tendency(tendency): return [v == 7 for v in tendency(torch.ones(8))]", "`torch.allclose` compares"),
+    ],
+}
+
+RIGHT = {
+    "catch_split": [
+        """
+        def test_split(split):
+            for n, k, gap in ((60, 7, 0), (200, 50, 12)):
+                training, test = (set(times.tolist()) for times in split(n, k, gap))
+                assert len(test) == k
+                assert training | test <= set(range(n))
+                assert not any(t + d in training for t in test for d in range(-gap, gap + 1))
+            return True
+        """,
+        """
+        def test_split(split):
+            training, test = split(100, 20, 5)
+            between = (training[:, None] - test[None, :]).abs() - 1
+            return between.min() >= 5 and test.shape == (20,) and bool(((test >= 0) & (test <= 99)).all())
+        """,
+    ],
+    "catch_mirror": [
+        """
+        def test_tendency(tendency):
+            x = torch.randn(12, generator=torch.Generator().manual_seed(1), dtype=torch.float64).numpy()
+            slowly = [(x[(n + 1) % 12] - x[n - 2]) * x[n - 1] - x[n] + 8 for n in range(12)]
+            return abs(tendency(torch.as_tensor(x)).numpy() - slowly).max() < 1e-10
+        """,
     ],
 }

@@ -54,10 +54,10 @@ def index(lead: str, wheel: str) -> str:
         "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *map(content.entry, sources), "```"])
         for caption, sources in content.contents().items()
     ]
-    slides = ", ".join(f'<a href="{path}">{Path(path).stem}.pdf</a>' for path in content.slides())
     filled = {
         "lead": lead,
-        "slides": slides,
+        "decks": content.downloads(),
+        "cheat_sheet": content.file_link("slides_pdf/cheat_sheet.pdf", "cheat sheet"),
         "wheel": f'<a href="{wheel}">{wheel}</a>',
         "repository": content.REPOSITORY,
         "repository_name": content.REPOSITORY.removeprefix("https://"),

@@ -19,14 +19,25 @@ FOLDS = "open => document.querySelectorAll('.content details').forEach(e => { e.
 LAYOUT_ERRORS = """() => {
   const wrong = [], outline = e => (e.alt || e.textContent).trim().replace(/\\s+/g, ' ').slice(0, 80);
   const width = document.documentElement.clientWidth;
-  const scrolls = e => e && e !== document.body && (['auto', 'scroll', 'hidden'].includes(getComputedStyle(e).overflowX)
-    || scrolls(e.parentElement));
+  const edge = e => {  // how far to the right one can see what is in it; a page as a whole is not to scroll
+    if (!e || e.matches('.content')) return width;
+    const overflow = getComputedStyle(e).overflowX;
+    if (['auto', 'scroll'].includes(overflow)) return Infinity;
+    return overflow === 'hidden' ? Math.min(width, e.getBoundingClientRect().right) : edge(e.parentElement);
+  };
   if (document.documentElement.scrollWidth > width) wrong.push('the page is wider than the window');
+  const cut = new Set();
   for (const e of document.querySelectorAll('.content *')) {
     const box = e.getBoundingClientRect();
-    if (box.width && box.right > width + 1 && !scrolls(e.parentElement) && !e.closest('svg, mjx-assistive-mml'))
-      wrong.push('leaves the page: ' + e.tagName + ' ' + outline(e));
+    if (box.width && box.right > edge(e.parentElement) + 1 && !e.closest('svg, mjx-assistive-mml')) {
+      cut.add(e);
+      if (!cut.has(e.parentElement)) wrong.push('cut at the right: ' + e.tagName + ' ' + outline(e));
+    }
   }
+  for (const e of document.querySelectorAll('.cell_input pre'))
+    if (e.scrollWidth > e.clientWidth + 1) wrong.push('code wider than its box: ' + outline(e));
+  for (const e of document.querySelectorAll('.content td code'))
+    if (e.getClientRects().length > 1 && !/[\\s-]/.test(e.textContent)) wrong.push('broken name: ' + outline(e));
   for (const image of document.querySelectorAll('.content img')) {
     if (!image.naturalWidth) wrong.push('figure not loaded: ' + outline(image));
     if (outline(image).split(' ').length < 5) wrong.push('figure without words: ' + image.src);

@@ -51,6 +51,7 @@ html_theme_options = {
     "top_of_page_buttons": [],
     "footer_icons": [],
 }
+html_favicon = "favicon.svg"
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
@@ -77,7 +78,13 @@ def sign(app, what, name, obj, options, signature, returns):
     return re.sub(r"<function (\w+)[^>]*>", r"\1", short), returns
 
 
+def finish(app, page, template, context, doctree):
+    if "body" in context:
+        context["body"] = content.finished(context["body"])
+
+
 def setup(app):
+    app.connect("html-page-context", finish)
     app.connect("autodoc-process-signature", sign)
     app.connect("autodoc-process-docstring", rewrite)
     app.connect("autodoc-skip-member", skip)

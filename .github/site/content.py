@@ -6,19 +6,25 @@ Needs neither Sphinx nor :mod:`mooc_da`: the notebooks are read as they are stor
 from __future__ import annotations
 
 import ast
+import html
 import itertools
 import json
 import posixpath
 import re
-import tomllib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+sys.path.insert(0, str(ROOT / ".ci"))
+
+import repository  # noqa: E402
+
+NAME = repository.repository()
+REPOSITORY = repository.address(NAME)
 BLOB = f"{REPOSITORY}/blob/main/"
-SITE = "https://{}.github.io/{}/".format(*REPOSITORY.split("/")[-2:])
+SITE = f"https://{repository.site(NAME)}/"
 USING = "using_the_course.md"
 CODE_OR_LINK = re.compile(r"```.*?```|`[^`\n]*`|(?P<image>!?)\[(?P<text>[^][]*)\]\((?P<target>[^()\s]+)\)", re.DOTALL)
 BADGE = re.compile(r"\[!\[(?P<text>[^]]+)\]\([^)]*badge[^)]*\)\]|\[!\[(?P<open>Open in [^]]+)\]\([^)]*\)\]")
@@ -53,9 +59,35 @@ def slides() -> list[str]:
     return paths("slides_pdf/*.pdf")
 
 
+def decks() -> list[str]:
+    """Slides that come with a handout, by the names of their notebooks."""
+    stems = {Path(path).stem for path in slides()}
+    return sorted(stem for stem in stems if f"{stem}_handout" in stems)
+
+
+def downloads() -> str:
+    """The table of the decks."""
+    lines = ["| notebook | to show | to read |", "|:--|:--|:--|"]
+    for stem in decks():
+        (source,) = (path for path in sources() if Path(path).stem == stem)
+        files = file_link(f"slides_pdf/{stem}.pdf", "slides"), file_link(f"slides_pdf/{stem}_handout.pdf", "handout")
+        lines.append(f"| [`{stem}`]({source}) | {files[0]} | {files[1]} |")
+    return "\n".join(lines)
+
+
+def file_link(path: str, text: str) -> str:
+    """A link to a file of the repository that the site holds, with its size."""
+    return f'<a href="{path}">{text}</a> ({(ROOT / path).stat().st_size / 1e6:.1f}&nbsp;MB)'
+
+
 def entry(source: str) -> str:
-    """A line of a table of contents: pages of prose get a short title."""
-    return f"{Path(source).stem.replace('_', ' ').capitalize()} <{source}>" if source.endswith(".md") else source
+    """A line of a table of contents: pages of prose whose title has a subtitle get a short one."""
+    if not source.endswith(".md"):
+        return source
+    path = ROOT / source
+    if path.exists() and ":" not in path.read_text(encoding="utf-8").partition("\n")[0]:
+        return source
+    return f"{Path(source).stem.replace('_', ' ').capitalize()} <{source}>"
 
 
 # Links
@@ -114,14 +146,28 @@ def relinked(markdown: str, source: str) -> str:
 
 BESIDE = {"exercise", "explorer"}  # tags of the cells that get a frame
 FRAME = "::::"
+LIVE = "*Live in Colab, on Kaggle or on your laptop; here a picture.*"
+QUIZ = (
+    "Choose a letter and press *Check* (with the keyboard: Tab, then Space); every answer gets its reason. "
+    "The first try counts.",
+    "Choose a letter, then unfold the answer; every letter gets its reason.",
+)
+SUMMARY = re.compile(r"\s*(ex|exercises)\.summary\(\)\s*")  # of what its reader has solved
 TITLE = re.compile(r"\*\*((?:Exercise|Explore)\b.*?)\.?\*\*\s*", re.DOTALL)
+TITLE_ABOVE = re.compile(r"(#+ (?:Exercise|Explore)\b.*)\n+")
 
 
 def notebook(source: str) -> str:
-    """A notebook with its stored results, dressed for the site; the cells keep their order and their code."""
+    """A notebook with its stored results, dressed for the site; the cells keep their order and their code.
+
+    What speaks of buttons and of the reader's own results is left out or said for a page.
+    """
     content = json.loads((ROOT / source).read_text(encoding="utf-8"))
     cells: list[dict] = []
     for cell in content["cells"]:
+        if cell["cell_type"] == "code" and SUMMARY.fullmatch("".join(cell["source"])):
+            cells.pop()  # the words that introduce it
+            continue
         tags = cell["metadata"].setdefault("tags", [])
         if cell["cell_type"] == "code":
             cells.append(cell)
@@ -130,12 +176,14 @@ def notebook(source: str) -> str:
             describe(cell, source)
             continue
         cell["source"] = relinked("".join(cell["source"]), source)
+        if "quiz" in tags:
+            cell["source"] = unfolding(cell["source"], source)
         if BESIDE & set(tags):
             frame = cells[-1] if cells and cells[-1]["cell_type"] == "markdown" else {"source": ""}
-            if frame["source"].endswith(FRAME) and not TITLE.match(cell["source"]):  # one exercise in several cells
+            if frame["source"].endswith(FRAME) and not is_titled(cell["source"]):  # one exercise in several cells
                 frame["source"] = f"{frame['source'].removesuffix(FRAME)}\n{cell['source']}\n{FRAME}"
                 continue
-            cell["source"] = framed(cell["source"])
+            cell["source"] = framed(cell["source"], LIVE if "explorer" in tags else "")
         cells.append(cell)
     return json.dumps(content | {"cells": cells})
 
@@ -150,21 +198,76 @@ def describe(cell: dict, source: str) -> None:
         cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
 
 
-def framed(text: str) -> str:
-    """An exercise or explorer, which begins with its title in bold, in a frame."""
-    if not (match := TITLE.match(text)):
+def unfolding(text: str, source: str) -> str:
+    """The introduction of a quiz, for answers that unfold in the place of buttons."""
+    if text.count(QUIZ[0]) != text.count("*Check*"):
+        raise PageError(f"{source}: the introduction of the quiz is not the one that content.QUIZ replaces")
+    return text.replace(*QUIZ)
+
+
+def is_titled(text: str) -> bool:
+    return bool(TITLE.match(text) or TITLE_ABOVE.match(text))
+
+
+def framed(text: str, remark: str = "") -> str:
+    """An exercise or explorer, which begins with its title, in bold or as a heading, in a frame; a heading is above."""
+    if match := TITLE.match(text):
+        before, opening = "", f"{FRAME}{{admonition}} {match[1]}\n:class: exercise"
+    elif match := TITLE_ABOVE.match(text):
+        before, opening = f"{match[1]}\n\n", f"{FRAME}{{container}} admonition exercise"
+    else:
         return text
-    return f"{FRAME}{{admonition}} {match[1]}\n:class: exercise\n\n{text[match.end() :]}\n{FRAME}"
+    body = f"{remark}\n\n{text[match.end() :]}".lstrip()
+    return f"{before}{opening}\n\n{body}\n{FRAME}"
 
 
 # README
+
+READ = "| **read** | [start reading](notebooks/0_intro.ipynb); each page leads to the next |"  # the reader is here
 
 
 def readme() -> tuple[str, str]:
     """The part of README above its first second-level heading, and the rest."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text, n_rows = re.subn(r"(?m)^\| \*\*read\*\* \|.*$", READ, text)
+    if n_rows != 1:
+        raise PageError("README.md: no row of the first table, or more than one, begins with | **read** |")
     lead, heading, rest = text.partition("\n## ")
     return relinked(lead, "README.md"), relinked((heading + rest).lstrip(), "README.md")
+
+
+# Pages as Sphinx has made them
+
+PICTURE = re.compile(r'(?P<link><a [^>]*>\s*)?<img [^>]*?src="(?P<source>[^"]+)"[^>]*>')
+FORMULA = re.compile(r'<span class="math(?P<more>[^"]*)">(?P<tex>.*?)</span>(?P<after>[.,;:)]*)', re.DOTALL)
+CELL = re.compile(r"<td(?: class=\"(?P<class>[^\"]*)\")?>(?P<inside>.*?)</td>", re.DOTALL)
+
+
+def finished(body: str) -> str:
+    """A page on which figures open in full size, and the style sheet can tell long formulas and cells of prose."""
+
+    def enlarged(match: re.Match) -> str:
+        if match["link"]:
+            return match[0]
+        return f'<a class="figure" href="{match["source"]}" title="Open the figure in full size">{match[0]}</a>'
+
+    def measured(match: re.Match) -> str:
+        if n_signs(html.unescape(match["tex"])) > 24:
+            return match[0].replace("math", "math long", 1)
+        return f'<span class="together">{match[0]}</span>' if match["after"] else match[0]
+
+    def told(match: re.Match) -> str:
+        if len(" ".join(re.sub(r"<[^>]*>", "", match["inside"]).split())) <= 40:
+            return match[0]
+        return f'<td class="{match["class"] or ""} prose">{match["inside"]}</td>'
+
+    return CELL.sub(told, FORMULA.sub(measured, PICTURE.sub(enlarged, body)))
+
+
+def n_signs(tex: str) -> int:
+    """About how many signs wide a formula is."""
+    tex = re.sub(r"\\(?:math\w+|operatorname|left|right|begin|end|[,;!()])", "", tex)
+    return len(re.sub(r"\\[a-zA-Z]+|[\s{}_^]", lambda sign: "x" if sign[0][0] == "\\" else "", tex))
 
 
 # The package

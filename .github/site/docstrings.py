@@ -9,12 +9,16 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
+from urllib.parse import quote
 
 SECTIONS = "Parameters|Returns|Raises|Warns|Attributes"
 SIZE = r"(?:\.\.\.|\*\w+|[A-Z]\w*|n_\w+|\d+|[a-z])"
 SIZES = rf"{SIZE}(?: ?[-+*] ?{SIZE}| {SIZE})*"
 SHAPE = rf"(?<!\w)\((?=[^()]*(?:,|\.\.\.))(?:{SIZES})?(?:, ?{SIZES})*,?\)"
-MARKUP = re.compile(rf"(?P<keep>``.+?``|:[a-z:]+:`[^`]+`)|`(?P<name>[\w.]+)`|(?P<shape>{SHAPE})|(?P<plain>[*|]|\w_\b)")
+DOI = r"\bdoi(?::\s*|\s+)(?P<doi>10\.\d{4,9}/(?:\([^()\s]*\)|[^\s()`])+(?<![.,;:]))"
+MARKUP = re.compile(
+    rf"(?P<keep>``.+?``|:[a-z:]+:`[^`]+`|https?://[^\s<>]+)|{DOI}|`(?P<name>[\w.]+)`|(?P<shape>{SHAPE})|(?P<plain>[*|]|\w_\b)"
+)
 ROLE = re.compile(r":(?:func|class|meth|data|mod):`(~?)([\w.]+)`")
 
 
@@ -71,12 +75,14 @@ def language(block: str) -> str:
 
 
 def inline(text: str, public: dict[str, str]) -> str:
-    """Names link to what they name, shapes are code, and no other sign is markup."""
+    """Names and DOIs link to what they name, shapes are code, and no other sign is markup."""
 
     def replaced(match: re.Match) -> str:
         if keep := match["keep"]:
             role = ROLE.fullmatch(keep)
             return reference(role[2], public) if role else keep
+        if match["doi"]:
+            return f"`doi:{match['doi']} <https://doi.org/{quote(match['doi'], safe='/()')}>`__"
         if match["name"]:
             return reference(match["name"], public)
         if match["shape"]:

@@ -7,8 +7,10 @@ on right implementations, on the suspect and on another bug of the kind.
 from __future__ import annotations
 
 import inspect
+import math
 import textwrap
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -27,17 +29,28 @@ def show_code(function: Callable) -> None:
 
 
 def passes(test: Callable, implementation: Callable) -> bool | None:
-    """Whether a reader's test lets an implementation pass; None if it returns nothing."""
+    """Whether a reader's test lets an implementation pass; None if it returns nothing.
+
+    Raises
+    ------
+    NotYet
+        if the test returns anything else than one truth value
+    """
     try:
         says = test(implementation)
     except AssertionError:
         return False
     if says is None or says is ...:
         return None
-    try:
-        return bool(says)
-    except (RuntimeError, ValueError):  # a tensor or an array with many elements
-        raise NotYet("Your test gives many answers. One is asked for: is an `.all()` missing?") from None
+    shape = getattr(says, "shape", None)  # of a tensor, an array or a NumPy truth value
+    one = isinstance(says, Real) or (shape is not None and math.prod(shape) == 1)
+    what = f"{type(says).__name__}" + ("" if shape is None else f" of shape {tuple(shape)}")
+    require(
+        one,
+        f"Your test should return one `True` or `False`, but returns something else ({what}): is an `.all()` missing? "
+        "`torch.allclose` compares tensors.",
+    )
+    return bool(says)
 
 
 def examine(test: Callable, right: list[Callable], bugs: dict[Callable, str]) -> int:
@@ -63,7 +76,11 @@ def examine(test: Callable, right: list[Callable], bugs: dict[Callable, str]) ->
         "Your test says yes to a right implementation at one time and no at another: fix its random numbers by a seed.",
     )
     accepted = [vs[0] is not False for vs in verdicts]
-    require(any(accepted) or not all(v is False for v in of_bugs.values()), "Your test says no to everything.")
+    require(
+        any(accepted) or not all(v is False for v in of_bugs.values()),
+        "Your test says no to everything. If it compares by `==`: a tensor never equals a list, and rounding spoils "
+        "the equality of numbers. `torch.allclose` compares tensors.",
+    )
     require(
         accepted[0], "Your test rejects the right implementation too. Is what you ask for true, also after rounding?"
     )
@@ -114,20 +131,41 @@ def _shifted_split(n_times: int, n_test: int, gap: int) -> tuple[Tensor, Tensor]
     return times[: n_times - n_test - gap], times[n_times - n_test - gap - 1 : -gap - 1]
 
 
+def _short_split(n_times: int, n_test: int, gap: int) -> tuple[Tensor, Tensor]:
+    times = torch.arange(n_times)
+    return times[: n_times - n_test - gap + 1], times[n_times - n_test :]
+
+
+def _split_with_fewer(n_times: int, n_test: int, gap: int) -> tuple[Tensor, Tensor]:
+    return good_split(n_times, n_test - 1 or 2, gap)  # an empty part would break tests
+
+
+def _split_with_more(n_times: int, n_test: int, gap: int) -> tuple[Tensor, Tensor]:
+    return good_split(n_times, n_test + 1, gap)
+
+
+def _split_beyond_the_end(n_times: int, n_test: int, gap: int) -> tuple[Tensor, Tensor]:
+    return good_split(n_times + gap, n_test, gap)
+
+
 @ex.exercise(
     "A test for a split",
     hints=(
         "What must hold for every pair of a training time and a test time? Call `split` with numbers of your own.",
-        "`(training[:, None] - test[None, :]).abs()` holds the distances of all pairs. What is the least one allowed?",
+        "`(training[:, None] - test[None, :]).abs()` holds the distances of all pairs. What is the least one allowed, "
+        "if 74 and 80 have five times between them? And how many test times are there, in which range?",
     ),
     solution="""
         def test_split(split):
             training, test = split(100, 20, 5)
             distance = (training[:, None] - test[None, :]).abs().min()
-            return len(test) == 20 and distance > 5
+            times = torch.cat((training, test))
+            inside = times.min() >= 0 and times.max() < 100
+            return len(test) == 20 and inside and distance > 5  # 74 and 80 have 5 times between them
     """,
-    explanation="""One property holds it all: *no training time is nearer to a test time than the gap*. It forbids the
-        overlap, the neighbours of a random split, and the forgotten gap, wherever the test times lie.""",
+    explanation="""Number and range are quickly asked for, and one property holds the rest: *between any training time
+        and any test time lie at least `gap` times*, so their distance is greater than `gap`. It forbids the overlap,
+        the neighbours of a random split, and a gap that is forgotten or too short, wherever the test times lie.""",
 )
 def catch_split(test_split) -> str:
     """A test of splits."""
@@ -136,6 +174,11 @@ def catch_split(test_split) -> str:
         _shifted_split: "It passes a split whose two parts have one time in common.",
         _random_split: "It passes a random split: disjoint, but nearly every test time has its neighbours in training.",
         _touching_split: "It passes a split without the gap that was asked for.",
+        _short_split: "It passes a split whose gap is one time too short. With `gap = 5`, training that ends at 75 and "
+        "a test that begins at 80 have only four times between them: the distance must be greater than `gap`.",
+        _split_with_fewer: "It passes a split with fewer test times than `n_test`: count them.",
+        _split_with_more: "It passes a split with more test times than `n_test`: ask for the exact number.",
+        _split_beyond_the_end: "It passes a split whose test times go beyond the last time, `n_times - 1`.",
     }
     n = examine(test_split, [good_split, _early_split], bugs)
     return (
