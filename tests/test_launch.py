@@ -63,7 +63,7 @@ def test_every_notebook_starts_on_a_machine_like_colab_where_the_first_one_insta
     for path in NOTEBOOKS:
         outcome = launch(MACHINES["colab"], python, path.stem, source, setup=True)
         assert outcome.error == "", f"{path.stem}: {outcome.error}"
-        assert "On Colab: Python" in outcome.said
+        assert "Run on Colab: Python" in outcome.said
         assert f"torch {before['torch']}" in outcome.said
         assert "Computing" in outcome.said
     assert has(python, "mooc_da")["mooc_da"]
@@ -74,7 +74,7 @@ def test_on_kaggle_without_a_network_the_attached_wheel_is_installed(python, sou
     before = has(python, *LIBRARIES)
     outcome = launch(MACHINES["kaggle-wheel"], python, "1_enkf", source, attached, setup=True)
     assert outcome.error == ""
-    assert "On Kaggle: Python" in outcome.said
+    assert "Run on Kaggle: Python" in outcome.said
     assert has(python, *LIBRARIES) == before
 
 
@@ -82,7 +82,7 @@ def test_on_kaggle_without_a_network_and_without_the_wheel_one_error_says_what_t
     outcome = launch(MACHINES["kaggle-offline"], python, "1_enkf", source, setup=True)
     assert outcome.error.startswith("ModuleNotFoundError: ")
     assert ADVICE in outcome.error
-    assert re.search(r"download mooc_da-….whl\nfrom https://\S+\.github\.io/\S+ and add it under Input", outcome.error)
+    assert re.search(r"download\nmooc_da-….whl from https://\S+\.github\.io/\S+ and add it under Input", outcome.error)
     assert re.search(r"https://github\.com/\S+#on-your-own-machine", outcome.error)
     assert outcome.setup < 60, "it should not try for minutes"  # about two seconds on an idle machine
 
