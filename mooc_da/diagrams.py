@@ -40,8 +40,10 @@ def pictogram(ax: Axes, xy: tuple[float, float], kind: str) -> None:
     """A small drawing of what a box holds, in the colours of the figures, centred at ``xy``."""
     x, y = xy
     s = np.linspace(-1, 1, 60)
-    wave = lambda s: 0.17 * np.sin(3.4 * s) + 0.06 * np.sin(7.0 * s + 1.0)  # noqa: E731
     color = {role: STYLE[role]["color"] for role in ("truth", "physical", "analysis", "hybrid")}
+
+    def wave(s: np.ndarray) -> np.ndarray:
+        return 0.17 * np.sin(3.4 * s) + 0.06 * np.sin(7.0 * s + 1.0)
 
     def curve(role: str, offset: np.ndarray | float = 0.0) -> None:
         ax.plot(

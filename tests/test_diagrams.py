@@ -33,6 +33,11 @@ def test_the_files_were_made_from_the_code_as_it_is(name):
         assert (png.text["Source"], png.text["Description"]) == (diagrams.source_digest(), diagrams.ALT[name])
 
 
+def test_readme_says_in_words_what_its_picture_of_the_loop_shows():
+    readme = (FIGURES.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"![{diagrams.ALT['loop']}](notebooks/figures/loop.svg)" in readme
+
+
 def test_saving_writes_the_same_drawings_again(tmp_path):
     diagrams.save(tmp_path)
     first = {name: (tmp_path / f"{name}.svg").read_bytes() for name in diagrams.STORY}
