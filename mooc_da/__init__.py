@@ -10,9 +10,10 @@ variational   Var3D, Var4D (by minimisation); smoothers (EnKS, IEnKS, FourDEnVar
 covariances   B as a square root, estimates of B and R
 cycle         the one loop: cycle(method, step, observations, start), cycle_windows
 networks      CorrectionCNN, CubicRidge (the baseline), HybridModel, TendencyHybrid; latent (EOFs, autoencoder)
-learning      training_pairs, split_in_time, fit, rollout_loss
+learning      training_pairs, split_in_time, fit, rollout_loss; soap (SOAP, an optimiser)
+loop          close_the_loop: assimilate, learn, assimilate with what was learnt
 scores        rmse, crps, rank_histogram, forecast_errors, skill_horizon, climate
-stages        the story in cached steps: truth -> observations -> analysis -> correction
+stages        the story in cached steps (cache): truth -> observations -> analysis -> correction
 plots         the figures of data; maps those of fields, diagrams those of the story
 exercises     check, hint, solution; quiz (questions.toml); widgets: live explorers (explorers, hybrid_explorers)
 challenge     beat the hybrid: fixed observations, sealed scores, a board with baselines
@@ -28,12 +29,14 @@ from .hybrids import EnsembleVar4D, HybridVar
 from .kalman import KF, ExtendedKF, UnscentedKF
 from .learning import fit, rollout_loss, rollout_pairs, split_in_time, training_pairs
 from .localisation import LETKF, gaspari_cohn
+from .loop import Recipe, close_the_loop
 from .models import CubicLorenz96, Lorenz63, Lorenz96, lyapunov_exponents, repeated, rk4, spin_up, trajectory
 from .networks import CorrectionCNN, CubicRidge, HybridModel, TendencyHybrid
 from .observations import Observation, Observations, checkerboard, every, everywhere, observe
 from .particles import ParticleFilter
 from .scores import climate, crps, forecast_errors, over_seeds, rank_histogram, rmse, skill_horizon
 from .smoothers import EnKS, FourDEnVar, IEnKS
+from .soap import SOAP
 from .variational import Var3D, Var4D
 
 __version__ = "0.2.0"
@@ -48,6 +51,7 @@ __all__ = [
     "EnKS", "EnsembleVar4D", "FourDEnVar", "HybridVar", "IEnKS", "Var3D", "Var4D",
     "CycleResult", "cycle", "cycle_windows",
     "CorrectionCNN", "CubicRidge", "HybridModel", "TendencyHybrid",
-    "fit", "rollout_loss", "rollout_pairs", "split_in_time", "training_pairs",
+    "SOAP", "fit", "rollout_loss", "rollout_pairs", "split_in_time", "training_pairs",
+    "Recipe", "close_the_loop",
     "climate", "crps", "forecast_errors", "over_seeds", "rank_histogram", "rmse", "skill_horizon",
 ]  # fmt: skip

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from . import reader, stages
+from .cache import cached
 from .config import Experiment
 from .cycle import CycleResult
 from .filters import FilterDivergence
@@ -107,7 +108,7 @@ def _given() -> Observations:
         y = torch.load(DATA / "observations.pt", weights_only=True)
         return {"y": y.double().unsqueeze(0), "R": noise_variance}
 
-    return Observations(network=checkerboard, **stages.cached("observations", EXPERIMENT, load))
+    return Observations(network=checkerboard, **cached("observations", EXPERIMENT, load))
 
 
 def _single(result: CycleResult) -> CycleResult:

@@ -134,7 +134,7 @@ def hybrid_explorer(lead: float, start_error: float, variance: float, loop_pass:
     lead : MTU, a multiple of the step
     start_error : standard deviation of the error of the starts
     variance : sigma_q^2 / dt that the filter supposes
-    loop_pass : of the hybrid's network; 1 learnt from the analysis with the physical model, 2 and 3 went on
+    loop_pass : of the hybrid's network; 1 learnt from the analysis with the physical model, 2 to 8 from its own
     """
     passes = {"physical": 0, "hybrid": loop_pass, "hybrid from truth": 0}  # what does not depend on it is kept
     errors = {name: leads(name, n, start_error, draw) for name, n in passes.items()}

@@ -17,8 +17,8 @@ from .models import Step, one_thread
 from .networks import CorrectionCNN
 from .observations import Observations
 
-Pairs = tuple[Tensor, Tensor]  # inputs (..., K, Nx) and targets (..., K, Nx)
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (network, inputs, targets) -> one number per network
+Pairs = tuple[Tensor, ...]  # inputs (..., K, Nx), targets (..., K, Nx) and, if they differ in worth, their precision
+Loss = Callable[..., Tensor]  # (network, inputs, targets, precision if there is one) -> one number per network
 
 
 def training_pairs(analysis: Tensor, step: Step) -> Pairs:
@@ -65,31 +65,49 @@ def one_step_loss(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor
 
 
 def rollout_loss(hybrid: Callable[[nn.Module], Step], n_steps: int) -> Loss:
-    """A loss over ``n_steps`` of the hybrid: mean squared distance to the states that followed.
+    r"""A loss over ``n_steps`` of the hybrid: mean squared distance to what followed, in units of its precision.
+
+    .. math:: \frac{1}{n} \sum_{j=1}^{n} \overline{p_{k+j} \, (M^j(x_k) - t_{k+j})^2}
 
     Parameters
     ----------
     hybrid : makes a step of a network, e.g. ``lambda network: HybridModel(physical, network)``
-    n_steps : length; targets are (*batch, K, n_steps * Nx): see :func:`rollout_pairs`
+    n_steps : length; targets and precision are (*batch, K, n_steps * Nx): see :func:`rollout_pairs`. Without a
+        precision it is one
     """
 
-    def loss(network: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        step, x, total = hybrid(network), inputs, 0.0
-        for target in targets.unflatten(-1, (n_steps, inputs.shape[-1])).unbind(-2):
+    def loss(network: nn.Module, inputs: Tensor, targets: Tensor, precision: Tensor | None = None) -> Tensor:
+        step, x, states = hybrid(network), inputs, []
+        for _ in range(n_steps):
             x = step(x)
-            total = total + (x - target).square().mean((-2, -1))
-        return total / n_steps
+            states.append(x)
+        squares = (torch.cat(states, -1) - targets).square()
+        return (squares if precision is None else precision * squares).mean((-2, -1))
 
     return loss
 
 
-def rollout_pairs(analysis: Tensor, n_steps: int) -> Pairs:
-    """Inputs (..., K - n, Nx) and the n states that followed each, (..., K - n, n Nx)."""
-    if not 1 <= n_steps < analysis.shape[-2]:
-        raise ValueError(f"n_steps = {n_steps}: expected 1 … {analysis.shape[-2] - 1} for {analysis.shape[-2]} states.")
-    n_pairs = analysis.shape[-2] - n_steps
-    followers = [analysis[..., i : i + n_pairs, :] for i in range(1, n_steps + 1)]
-    return analysis[..., :n_pairs, :], torch.cat(followers, -1)
+def rollout_pairs(
+    states: Tensor, n_steps: int, targets: Tensor | None = None, precision: Tensor | None = None
+) -> Pairs:
+    """Inputs (..., K - n, Nx) and what a run from each should meet on its way, (..., K - n, n Nx).
+
+    Parameters
+    ----------
+    states : (..., K, Nx) consecutive states, as far apart in time as one step of the model
+    targets : (..., K, Nx) what to meet at the same times: the states themselves by default, or observations
+        (:meth:`mooc_da.Observations.on_grid`)
+    precision : (..., K, Nx) what each target is worth: its inverse error variance, zero where there is none. If
+        given, a third part of the pairs, as long as the targets
+    """
+    if not 1 <= n_steps < states.shape[-2]:
+        raise ValueError(f"n_steps = {n_steps}: expected 1 … {states.shape[-2] - 1} for {states.shape[-2]} states.")
+    followed = [states if targets is None else targets] + ([] if precision is None else [precision])
+    if wrong := [tuple(f.shape) for f in followed if f.shape[-2:] != states.shape[-2:]]:
+        raise ValueError(f"targets or precision have shape {wrong[0]}: expected the times and points of the states.")
+    n_pairs = states.shape[-2] - n_steps
+    rows = [[f[..., i : i + n_pairs, :] for i in range(1, n_steps + 1)] for f in followed]
+    return states[..., :n_pairs, :], *(torch.cat(row, -1) for row in rows)
 
 
 @dataclass(frozen=True)
@@ -117,15 +135,15 @@ def fit(
     learning_rate: float = 8e-3,
     patience: int | None = None,
     loss: Loss = one_step_loss,
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
     rescale: bool = True,
     generator: torch.Generator | None = None,
     progress: str = "",
 ) -> History:
     """Train a network, or a batch of networks, in place, and leave each with its best validated weights.
 
-    Adam (Kingma & Ba 2015) with a one-cycle learning rate (Smith & Topin 2019): up to
-    ``learning_rate`` in the first third, then down to nothing, which gets to the same loss in a
-    fraction of the epochs of a constant rate.
+    A one-cycle learning rate (Smith & Topin 2019), up to ``learning_rate`` in the first third, then down
+    to nothing, gets to the same loss in a fraction of the epochs of a constant rate.
 
     Parameters
     ----------
@@ -133,6 +151,7 @@ def fit(
     epochs, batch_size, learning_rate : of the schedule
     patience : stop after this many epochs in which no network improved; None never does
     loss : of a network on inputs and targets, (*batch,)
+    optimizer : Adam (Kingma & Ba 2015), or another of its signature, such as :class:`mooc_da.SOAP`
     rescale : take the network's scaling from the training pairs; False to go on with a trained one
     generator : for the order of the samples
 
@@ -146,17 +165,18 @@ def fit(
     for name, number in {"epochs": epochs, "batch_size": batch_size}.items():
         if number < 1:
             raise ValueError(f"{name} = {number}: expected at least 1.")
-    for name, (x, t) in {"training": training, "validation": validation}.items():
-        check_pairs(name, x, t, network.form["batch"])
+    for name, (x, *targets) in {"training": training, "validation": validation}.items():
+        for t in targets:
+            check_pairs(name, x, t, network.form["batch"])
     if rescale:
-        network.scale_to(*training)
+        network.scale_to(*training[:2])
     dtype = network.x_mean.dtype
     training, validation = (tuple(p.to(dtype).contiguous() for p in pairs) for pairs in (training, validation))
     n_samples = training[0].shape[-2]
     n_batches = math.ceil(n_samples / batch_size)
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    descent = optimizer(network.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=epochs * n_batches + 1, pct_start=0.3
+        descent, learning_rate, total_steps=epochs * n_batches + 1, pct_start=0.3
     )
     batch, device = network.form["batch"], network.x_mean.device
     best_loss = torch.full(batch, torch.inf, device=device)
@@ -169,9 +189,9 @@ def fit(
         network.train()
         for indices in torch.randperm(n_samples, generator=generator).split(batch_size):
             losses = loss(network, *(p[..., indices, :] for p in training))  # (*batch,)
-            optimizer.zero_grad()
+            descent.zero_grad()
             losses.sum().backward()
-            optimizer.step()
+            descent.step()
             schedule.step()
             total = total + losses.detach() * len(indices)
         network.eval()

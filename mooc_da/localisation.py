@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .ensembles import anomalies, check_observed, eigh
 from .filters import Ensemble, EnsembleFilter
-from .observations import Observation, Operator
+from .observations import Observation, Operator, picked
 
 
 def gaspari_cohn(distance: Tensor, radius: float) -> Tensor:
@@ -73,11 +73,11 @@ def letkf_update(E: Tensor, HE: Tensor, y: Tensor, R: Tensor, near: Neighbours) 
 
 @functools.lru_cache(maxsize=32)
 def picked_coordinates(H: Operator, n_sites: int, grid: tuple[int, ...], device: torch.device) -> Tensor:
-    """Where H observes, (Ny, d), for an operator that picks points: it is shown their coordinates."""
-    index = H(torch.arange(n_sites, dtype=torch.float64, device=device)).round().long()
-    probe = torch.arange(n_sites, dtype=torch.float64, device=device).sin()
-    if (index < 0).any() or (index >= n_sites).any() or not torch.equal(H(probe), probe[index]):
-        raise ValueError("LETKF cannot tell where H observes, since it does not pick points: give positions(H).")
+    """Where H observes, (Ny, d), for an operator that picks points."""
+    try:
+        index = picked(H, n_sites, device)
+    except ValueError as error:
+        raise ValueError(f"LETKF: {error} Give positions(H).") from None
     points = coordinates(grid, device)  # (P, d)
     return points[index % len(points)]
 

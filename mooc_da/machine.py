@@ -31,6 +31,7 @@ SECONDS = {
     "3_hybrid": 110,
     "4_neural_operators": 120,
     "5_latent_space": 120,
+    "6_closing_the_loop": 120,
     "7_bug_museum": 10,
     "8_challenge": 50,
 }

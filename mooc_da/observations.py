@@ -68,6 +68,21 @@ def of_state(network: Network, n_parameters: int) -> Network:
     return ignoring
 
 
+def picked(H: Operator, n_sites: int, device: torch.device | str = "cpu") -> Tensor:
+    """Which points H observes, (Ny,), for an operator that picks points: it is shown their numbers.
+
+    Raises
+    ------
+    ValueError
+        if H does anything else than pick points
+    """
+    index = H(torch.arange(n_sites, dtype=torch.float64, device=device)).round().long()
+    probe = torch.arange(1, n_sites + 1, dtype=torch.float64, device=device).sin()  # no zero, which 2 x would leave
+    if (index < 0).any() or (index >= n_sites).any() or not torch.equal(H(probe), probe[index]):
+        raise ValueError("H does not pick points: where it observes cannot be told.")
+    return index
+
+
 @dataclass(frozen=True)
 class Observations:
     """Observations at K times; ``observations[k]`` is an :class:`Observation`, or None where all is missing.
@@ -119,6 +134,22 @@ class Observations:
     def to(self, device: str) -> Observations:
         """The same on another device."""
         return replace(self, y=self.y.to(device), R=self.R.to(device))
+
+    def on_grid(self, n_sites: int) -> tuple[Tensor, Tensor]:
+        """Observed values at their points and their precision 1 / R, zero where nothing is seen: (..., K, Nx) each.
+
+        Raises
+        ------
+        ValueError
+            if an operator does anything else than pick points
+        """
+        values = self.y.new_zeros(*self.y.shape[:-1], n_sites)
+        precision = torch.zeros_like(values)
+        for k in range(len(self)):
+            if (obs := self[k]) is not None:
+                points = picked(obs.H, n_sites, self.y.device)
+                values[..., k, points], precision[..., k, points] = obs.y, (1.0 / obs.R).expand_as(obs.y)
+        return values, precision
 
     def steps_before(self, k: int) -> int:
         """Steps of the model from the observations before to those at k; none before the first."""

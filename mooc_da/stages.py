@@ -6,37 +6,30 @@ Every stage is a function of the :class:`~mooc_da.Experiment` alone, so that eac
 own. Results hold all experiments (seeds) of the configuration along their first axis; experiment s
 is the same whether it is computed alone or with others.
 
-What takes longer than a second is kept in memory and in a cache folder: ``$MOOC_DA_CACHE``, else
-``~/.cache/mooc_da``; ``MOOC_DA_CACHE=none`` reads and keeps no file. A file there is named by a hash of
-the configuration; one that is damaged or of another configuration is recomputed; a folder that
-cannot be written is done without.
+What takes longer than a second is kept; :mod:`mooc_da.cache` says where.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import tempfile
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from . import cache
+from .cache import cached
 from .config import Experiment, seeded
 from .cycle import CycleResult, cycle
 from .finite_size import EnKFN
 from .learning import Pairs, fit, split_in_time, training_pairs
+from .loop import PASSES, close_the_loop
 from .models import CubicLorenz96, Lorenz96, Step, spin_up, trajectory
 from .networks import CorrectionCNN, HybridModel
 from .observations import Observations, checkerboard, observe
-
-FORMAT = 1  # to be raised when the code, not the configuration, changes what a stage gives
-FURTHER = {"epochs": 8, "learning_rate": 4e-3, "rescale": False}  # training of a later pass through the loop
-SHIPPED = Path(__file__).with_name("trained")  # networks of the default experiment, so that 3_hybrid opens at once
 
 
 def true_model(cfg: Experiment) -> CubicLorenz96:
@@ -186,35 +179,81 @@ def correction(
 ) -> CorrectionCNN:
     """One trained network per experiment; see :func:`pairs` for the source. Shipped for the default experiment.
 
-    With ``n_passes`` above one, from that many analyses one after the other, each with the hybrid of the pass before.
+    With ``n_passes`` above one, as :func:`loop` leaves it after it has learnt from that many analyses.
     """
+    network = untrained(cfg).to(device)
 
     def compute() -> dict:
-        if n_passes > 1:
-            network = correction(cfg, n_passes=n_passes - 1, device=device).requires_grad_(True)
-            next_pass(cfg, network, device=device, progress=progress)
-        else:
-            network = untrained(cfg).to(device)
-            train(cfg, network, *pairs(cfg, source, device=device), progress=progress)
-        return network.state_dict()
+        train(cfg, network, *pairs(cfg, source, device=device), progress=progress)
+        return copied(network)
 
-    if n_passes < 1 or (n_passes > 1 and source != "analysis"):
-        raise ValueError(f"n_passes = {n_passes}: expected at least one, and one where the source is the truth.")
-    stage = f"correction-{source}" + (f"-pass-{n_passes}" if n_passes > 1 else "")
-    network = untrained(cfg).to(device)
-    network.load_state_dict(cached(stage, cfg, compute, device))
+    last = len(PASSES) + 1 if source == "analysis" else 1
+    if not 1 <= n_passes <= last:
+        raise ValueError(f"n_passes = {n_passes}: expected 1 to {last} where the source is the {source}.")
+    if n_passes == 1:
+        weights = cached(f"correction-{source}", cfg, compute, device)
+    else:
+        ended = loop(cfg, device=device, progress=progress)
+        if n_passes > len(ended.likelihood):
+            raise ValueError(f"n_passes = {n_passes}: the loop stopped after {len(ended.likelihood)}.")
+        weights = {name: values[n_passes - 1] for name, values in ended.weights.items()}
+    network.load_state_dict(weights)
     return network.eval().requires_grad_(False)
 
 
-def next_pass(cfg: Experiment, network: CorrectionCNN, *, device: str = "cpu", progress: str = "") -> None:
-    """Once more round the loop, in place: choose sigma_q by the innovations, assimilate with the hybrid, train on."""
-    physical, few = physical_model(cfg), min(2, cfg.n_seeds)
-    candidate = HybridModel(physical, network.select(slice(0, few)).eval())
-    variance, _ = tune_model_error(
-        cfg, candidate, (0.3, 0.1, 0.03, 0.01), n_times=min(300, cfg.n_assimilated), n_seeds=few, device=device
-    )
-    result = assimilate(cfg, HybridModel(physical, network.eval()), variance, device=device, progress=progress)
-    train(cfg, network, *pairs_of(cfg, result.analysis), progress=progress, **FURTHER)
+def copied(network: CorrectionCNN) -> dict[str, Tensor]:
+    """The weights of a network by name, which further training does not change."""
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+class Loop(NamedTuple):
+    """What :func:`loop` leaves of its P passes for the S experiments; row p has learnt from p + 1 analyses."""
+
+    weights: dict[str, Tensor]  # of the networks by name, each (P, S, ...)
+    model_error_std: Tensor  # (P, S) the sigma_q chosen for its hybrid, per step
+    inflation: Tensor  # (P, S)
+    likelihood: Tensor  # (P, S) log-likelihood of a held-out observation time
+
+    def best(self) -> Tensor:
+        """(S,) the pass under which the held-out observations are likeliest."""
+        return self.likelihood.argmax(0)
+
+
+def loop(cfg: Experiment, *, device: str = "cpu", progress: str = "") -> Loop:
+    """The networks of all passes through :func:`mooc_da.close_the_loop`, from :func:`correction` on; shipped too."""
+    physical = physical_model(cfg)
+
+    def compute() -> dict:
+        network = correction(cfg, device=device)
+        seen = observations(cfg)[: cfg.n_assimilated].to(device)
+        start = climatological_ensemble(cfg).to(device)
+        rows = [
+            copied(network)
+            | {"model_error_std": done.tuning.model_error_std, "inflation": done.tuning.inflation}
+            | {"likelihood": done.likelihood}
+            for done in close_the_loop(
+                network,
+                partial(HybridModel, physical),
+                seen,
+                start,
+                PASSES,
+                generator=seeded(cfg.seed, "loop"),
+                progress=progress,
+            )
+        ]
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+    values = dict(cached("loop", cfg, compute, device))
+    told = {name: values.pop(name) for name in ("model_error_std", "inflation", "likelihood")}
+    return Loop(values, **told)
+
+
+def surrogate(cfg: Experiment, *, device: str = "cpu") -> CorrectionCNN:
+    """The network that the loop ends with: of each experiment that of the best pass, by held-out observations alone."""
+    ended, network = loop(cfg, device=device), untrained(cfg).to(device)
+    best, experiments = ended.best(), torch.arange(cfg.n_seeds, device=device)
+    network.load_state_dict({name: values[best, experiments] for name, values in ended.weights.items()})
+    return network.eval().requires_grad_(False)
 
 
 def train(cfg: Experiment, network: CorrectionCNN, training: Pairs, validation: Pairs, **options):
@@ -236,70 +275,12 @@ def ship(cfg: Experiment | None = None) -> None:
     """Train the networks of the default experiment anew and keep them with the package; when a default changes."""
     cfg = cfg or Experiment()
     os.environ["MOOC_DA_CACHE"] = "none"  # so that nothing old is read
-    _memory.clear()
-    for old in SHIPPED.glob("*.pt"):
+    cache.memory.clear()
+    for old in cache.SHIPPED.glob("*.pt"):
         old.unlink()
-    for source, n_passes in (("analysis", 1), ("truth", 1), ("analysis", 2), ("analysis", 3)):
-        correction(cfg, source, n_passes=n_passes)
-    for (name, _), values in _memory.items():
-        if name.startswith("correction-"):
-            store(values, SHIPPED / name)
-
-
-_memory: dict[tuple[str, str], dict] = {}  # the stages of this session
-
-
-def cached(stage: str, cfg: Experiment, compute: Callable[[], dict], device: str = "cpu") -> dict:
-    """The tensors of a stage, from memory, the shipped files, the cache folder or else ``compute``."""
-    name, folder = file_name(stage, cfg), cache_folder()
-    if (name, device) not in _memory:
-        values = read(name, [] if folder is None else [SHIPPED, folder], device)
-        if values is None:
-            values = compute()
-            if folder is not None:
-                store(values, folder / name)
-        _memory[name, device] = values
-    return _memory[name, device]
-
-
-def read(name: str, folders: Sequence[Path], device: str) -> dict | None:
-    """The tensors of the file of that name in the first folder that has it; None if there is none that is sound."""
-    for path in (folder / name for folder in folders):
-        try:
-            saved = torch.load(path, weights_only=True, map_location=device)
-            if saved["name"] != name:
-                raise ValueError("of another configuration")
-            return saved["values"]
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except Exception as error:  # a damaged file fails in many ways, and all have one remedy
-            warnings.warn(f"{path} is damaged ({type(error).__name__}): recomputing it.", stacklevel=4)
-    return None
-
-
-def file_name(stage: str, cfg: Experiment) -> str:
-    """A name that changes with the configuration."""
-    numbers = json.dumps([FORMAT, stage, cfg.as_dict()], sort_keys=True)
-    return f"{stage}-{hashlib.sha256(numbers.encode()).hexdigest()[:16]}.pt"
-
-
-def cache_folder() -> Path | None:
-    """``$MOOC_DA_CACHE``, else ``~/.cache/mooc_da``; None for "none"."""
-    folder = os.environ.get("MOOC_DA_CACHE", "")
-    return None if folder == "none" else Path(folder or Path.home() / ".cache" / "mooc_da")
-
-
-def store(values: dict, path: Path) -> None:
-    """Write tensors so that no reader ever sees half a file; warn and go on if the folder cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-            torch.save({"name": path.name, "values": values}, part)
-        os.chmod(part.name, 0o644)
-        os.replace(part.name, path)
-    except OSError as error:
-        warnings.warn(
-            f"The cache folder {path.parent} cannot be written ({error.strerror}): results are not kept. "
-            "Set MOOC_DA_CACHE to a folder of yours to keep them.",
-            stacklevel=4,
-        )
+    for source in ("analysis", "truth"):
+        correction(cfg, source)
+    loop(cfg)
+    for (name, _), values in cache.memory.items():
+        if name.startswith(("correction-", "loop-")):
+            cache.store(values, cache.SHIPPED / name)

@@ -260,6 +260,6 @@ def hybrid_explorer() -> Explorer:
         "lead": Slider("Lead of the forecast (MTU)", 1.0, 0.1, 4.0, 0.1),
         "start_error": Scale("Error of its start", 0.0, (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)),
         "variance": Scale("Model error: σ_q² / dt", 0.03, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)),
-        "loop_pass": Slider("Pass through the loop", 1, 1, 3, 1),
+        "loop_pass": Slider("Pass through the loop", 1, 1, 8, 1),
     }
     return explore(hybrid_explorers.hybrid_explorer, controls)

@@ -389,6 +389,6 @@ def test_names_of_the_package_in_the_text_exist():
         assert hasattr(mooc_da.stages, name)
     for name in ("CubicRidge", "CorrectionCNN", "HybridModel"):
         assert f"`{name}`" in text and hasattr(mooc_da, name)
-    assert "`FORMAT`" in text and mooc_da.stages.FORMAT
+    assert "`FORMAT`" in text and mooc_da.cache.FORMAT
     assert mooc_da.Experiment().fast().n_seeds == 2 and mooc_da.Experiment().fast().n_assimilated == 1500
     assert {field.name for field in dataclasses.fields(mooc_da.Experiment)} >= {"obs_std"}

@@ -24,14 +24,25 @@ ROOT = Path(__file__).parents[1]
 # The package
 
 LAYERS = (
-    {"config", "models", "shallow_water", "observations", "ensembles"},
+    {"config", "cache", "models", "shallow_water", "observations", "ensembles"},
     {"filters", "finite_size", "localisation", "kalman", "particles"},
     {"covariances", "minimisation", "variational", "smoothers", "hybrids"},
     {"cycle", "networks"},
-    {"scores", "learning", "latent"},
+    {"scores", "learning", "latent", "soap"},
+    {"loop"},
     {"stages"},
-    {"reader", "machine", "plots", "diagrams", "maps"},
-    {"exercises", "quiz", "widgets", "explorers", "hybrid_explorers", "challenge", "baselines"},
+    {"reader", "machine", "plots", "diagrams", "maps", "loop_plots"},
+    {
+        "exercises",
+        "quiz",
+        "widgets",
+        "explorers",
+        "hybrid_explorers",
+        "challenge",
+        "baselines",
+        "loop_attempts",
+        "loop_study",
+    },
     {"__init__", "__main__"},
 )
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}

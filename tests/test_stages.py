@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mooc_da import stages
+from mooc_da import cache, stages
 from mooc_da.config import Experiment, seeded
 from mooc_da.models import Lorenz96
 
@@ -120,7 +120,7 @@ def test_the_physical_model_is_lorenz96_and_the_true_one_differs(small):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty cache: no file, nothing in memory."""
-    monkeypatch.setattr(stages, "_memory", {})
+    monkeypatch.setattr(cache, "memory", {})
     monkeypatch.setenv("MOOC_DA_CACHE", str(tmp_path / "new" / "cache"))
     return tmp_path / "new" / "cache"
 
@@ -142,7 +142,7 @@ def test_every_stage_comes_back_from_its_file_as_it_was(folder, small):
         return [stages.truth(small), stages.observations(small).y, result.analysis, result.diagnostics["zeta"]]
 
     computed = everything()
-    stages._memory.clear()  # as a new process does
+    cache.memory.clear()  # as a new process does
     assert all(map(torch.equal, everything(), computed))
 
 
@@ -150,11 +150,11 @@ def test_every_stage_comes_back_from_its_file_as_it_was(folder, small):
 def test_a_stage_is_computed_once_for_each_configuration(forget, folder):
     compute, calls = counted()
     for cfg in (Experiment(), Experiment(), replace(Experiment(), seed=1)):
-        assert torch.equal(stages.cached("stage", cfg, compute)["x"], torch.ones(3))
+        assert torch.equal(cache.cached("stage", cfg, compute)["x"], torch.ones(3))
         if forget:
-            stages._memory.clear()  # as a new process does
+            cache.memory.clear()  # as a new process does
     assert len(calls) == 2
-    stages.cached("another stage", Experiment(), compute)
+    cache.cached("another stage", Experiment(), compute)
     assert len(calls) == 3
     assert len(list(folder.glob("*.pt"))) == 3
     assert not list(folder.glob("*.part"))
@@ -165,14 +165,14 @@ def test_a_stage_is_computed_once_for_each_configuration(forget, folder):
 )
 def test_a_damaged_file_is_recomputed_with_a_warning_and_repaired(damage, folder):
     compute, calls = counted()
-    stages.cached("stage", Experiment(), compute)
+    cache.cached("stage", Experiment(), compute)
     (file,) = folder.glob("*.pt")
     file.write_bytes(damage(file.read_bytes()))
-    stages._memory.clear()
+    cache.memory.clear()
     with pytest.warns(UserWarning, match="is damaged.*recomputing"):
-        assert torch.equal(stages.cached("stage", Experiment(), compute)["x"], torch.ones(3))
-    stages._memory.clear()
-    assert torch.equal(stages.cached("stage", Experiment(), compute)["x"], torch.ones(3))
+        assert torch.equal(cache.cached("stage", Experiment(), compute)["x"], torch.ones(3))
+    cache.memory.clear()
+    assert torch.equal(cache.cached("stage", Experiment(), compute)["x"], torch.ones(3))
     assert len(calls) == 2
 
 
@@ -180,8 +180,8 @@ def test_a_file_of_another_configuration_under_this_name_is_recomputed(folder, s
     other = replace(small, seed=1)
     right = stages.truth(small)
     stages.truth(other)
-    (folder / stages.file_name("truth", other)).replace(folder / stages.file_name("truth", small))
-    stages._memory.clear()
+    (folder / cache.file_name("truth", other)).replace(folder / cache.file_name("truth", small))
+    cache.memory.clear()
     with pytest.warns(UserWarning, match="recomputing"):
         assert torch.equal(stages.truth(small), right)
 
@@ -190,19 +190,19 @@ def test_a_folder_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     blocker = tmp_path / "file"
     blocker.write_text("")
     monkeypatch.setenv("MOOC_DA_CACHE", str(blocker / "cache"))
-    monkeypatch.setattr(stages, "_memory", {})
+    monkeypatch.setattr(cache, "memory", {})
     compute, calls = counted()
     with pytest.warns(UserWarning, match="cannot be written.*MOOC_DA_CACHE"):
-        assert torch.equal(stages.cached("stage", Experiment(), compute)["x"], torch.ones(3))
+        assert torch.equal(cache.cached("stage", Experiment(), compute)["x"], torch.ones(3))
     assert len(calls) == 1
 
 
 def test_the_cache_is_in_the_home_folder_or_nowhere_if_asked(monkeypatch, folder):
     monkeypatch.delenv("MOOC_DA_CACHE")
-    assert stages.cache_folder() == Path.home() / ".cache" / "mooc_da"
+    assert cache.cache_folder() == Path.home() / ".cache" / "mooc_da"
     monkeypatch.setenv("MOOC_DA_CACHE", "none")
     compute, _ = counted()
-    assert torch.equal(stages.cached("stage", Experiment(), compute)["x"], torch.ones(3))
+    assert torch.equal(cache.cached("stage", Experiment(), compute)["x"], torch.ones(3))
     assert not folder.exists()
 
 
@@ -224,12 +224,12 @@ def test_passes_are_counted_from_one_and_need_analyses(small, wrong):
 
 @pytest.mark.slow
 def test_shipping_trains_all_networks_anew_and_stores_them_where_they_are_found(folder, small, monkeypatch, tmp_path):
-    monkeypatch.setattr(stages, "SHIPPED", tmp_path / "trained")
+    monkeypatch.setattr(cache, "SHIPPED", tmp_path / "trained")
     stages.ship(small)
     shipped = {path.stem.rsplit("-", 1)[0] for path in (tmp_path / "trained").glob("*.pt")}
     passes = {f"correction-analysis-pass-{n}" for n in (2, 3)}
     assert shipped == {"correction-analysis", "correction-truth"} | passes
     monkeypatch.setenv("MOOC_DA_CACHE", str(folder))
-    monkeypatch.setattr(stages, "_memory", {})
+    monkeypatch.setattr(cache, "memory", {})
     monkeypatch.setattr(stages, "train", None)  # nothing is trained again
     stages.correction(small, n_passes=3)

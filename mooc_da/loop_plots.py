@@ -1,0 +1,104 @@
+"""The figures of notebook 6, in the style of :mod:`mooc_da.plots`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .plots import STYLE, axes_or_new, banded
+
+
+def over_passes(
+    values: Mapping[str, Sequence],
+    references: Mapping[str, Mapping[str, float]],
+    labels: Mapping[str, str],
+    title: str = "",
+) -> Figure:
+    """Scores pass by pass, one panel each: mean and range over the experiments, and what there is to compare with.
+
+    Parameters
+    ----------
+    values : score -> (P, S), P passes of S experiments
+    references : key of STYLE -> score -> level; a level that is missing is not drawn
+    labels : score -> label of its axis, and key of STYLE -> entry in the legend
+    """
+    figure, panels = plt.subplots(2, 2, figsize=(11.0, 6.6), sharex=True)
+    for ax, (score, rows) in zip(panels.flat, values.items(), strict=True):
+        rows = np.asarray(rows)
+        banded(np.arange(1, len(rows) + 1), rows.T, "hybrid", ax=ax, label=labels["hybrid"])
+        for name, levels in references.items():
+            if score in levels:
+                ax.axhline(levels[score], label=labels[name], **STYLE[name] | {"linewidth": 1.6})
+        ax.set(ylabel=labels[score])
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    for ax in panels[-1]:
+        ax.set_xlabel("analyses learnt from")
+    lines, texts = panels[0, 0].get_legend_handles_labels()
+    figure.legend(lines, texts, loc="outside lower center", ncols=3)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=14)
+    return figure
+
+
+def compared(
+    groups: Mapping[str, Sequence],
+    *,
+    references: Mapping[str, float],
+    chosen: str = "",
+    ax: Axes | None = None,
+    xlabel: str = "",
+    title: str = "",
+) -> Axes:
+    """A score of many models, one line each: every experiment a dot, their mean a bar, levels to compare with.
+
+    Parameters
+    ----------
+    groups : label -> (S,) values
+    references : key of STYLE -> level
+    chosen : the label to stand out
+    """
+    ax = axes_or_new(ax, figsize=(9.0, 0.42 * len(groups) + 1.6))
+    for name, level in references.items():
+        ax.axvline(level, label=name, zorder=0, **STYLE[name] | {"linewidth": 1.6})
+    for place, (label, values) in enumerate(groups.items()):
+        values = np.asarray(values, dtype=float)
+        ax.plot(values, np.full(len(values), place), "o", color="black", markerfacecolor="white", markersize=5)
+        ax.plot(values.mean(), place, "|", markersize=20, markeredgewidth=4,
+                color=STYLE["hybrid" if label == chosen else "physical"]["color"])  # fmt: skip
+    ax.set_yticks(range(len(groups)), list(groups))
+    ax.invert_yaxis()
+    ax.locator_params(axis="x", nbins=6)
+    ax.set(xlabel=xlabel, title=title)
+    if references:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.9 / len(groups) - 0.06), ncols=3)
+    return ax
+
+
+def prices(
+    studies: Mapping[str, Mapping[str, Sequence]], level: float, labels: Mapping[str, str], title: str = ""
+) -> Figure:
+    """A score against how much there is of something, one panel for each study: setting -> (S,) values.
+
+    Parameters
+    ----------
+    studies : title of a panel -> label of a setting -> values
+    level : of the setting all panels share, the course's own
+    labels : "score" -> label of the axis, "level" -> what the line says
+    """
+    figure, panels = plt.subplots(1, len(studies), figsize=(11.0, 3.8), sharey=True)
+    for ax, (study, settings) in zip(panels, studies.items(), strict=True):
+        for place, values in enumerate(settings.values()):
+            values = np.asarray(values, dtype=float)
+            ax.plot(np.full(len(values), place), values, "o", color="black", markerfacecolor="white", markersize=5)
+        means = [np.mean(np.asarray(values, dtype=float)) for values in settings.values()]
+        ax.plot(range(len(means)), means, color=STYLE["hybrid"]["color"])
+        ax.axhline(level, label=labels["level"], **STYLE["physical"] | {"linewidth": 1.6})
+        ax.set_xticks(range(len(settings)), list(settings))
+        ax.set(xlabel=study, xlim=(-0.4, len(settings) - 0.6))
+    panels[0].set(ylabel=labels["score"])
+    panels[0].legend(loc="best")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=14)
+    return figure
