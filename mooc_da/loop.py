@@ -97,7 +97,7 @@ def close_the_loop(
 
     Yields before every training and after the last, so that ``for done in close_the_loop(...)`` sees the
     networks of all passes. At the end each experiment has the network under which its held-out observations
-    were likeliest. Stops early when a pass has made them likelier in no experiment.
+    were likeliest, also if a pass fails on the way. Stops early when a pass has made them likelier in no experiment.
 
     Parameters
     ----------
@@ -119,21 +119,24 @@ def close_the_loop(
     if any(observations.steps_before(k) != 1 for k in range(1, len(observations))):
         raise ValueError("observations: expected a time at every step of the model, with NaN where nothing is seen.")
     best, kept = torch.full(network.form["batch"], -torch.inf, dtype=start.dtype, device=start.device), {}
-    for number, recipe in enumerate((*passes, None)):
-        step = hybrid(network.eval())
-        tuning = likeliest(step, observations[len(observations) - n_tuning :], start)
-        smoother = EnKS(start.shape[-2], lag=recipe.lag if recipe else 0, **tuning._asdict())
-        result = cycle(smoother, step, observations, start, progress=progress and f"{progress}, pass {number}")
-        likelihood = result.diagnostics["log_likelihood"][..., first:].nanmean(-1)  # NaN where all is missing
-        better = likelihood > best
-        kept = chosen(better, network.state_dict(), kept)
-        best = torch.where(better, likelihood, best)
-        yield Pass(number, tuning, likelihood, result)
-        if recipe is None or not better.any():
-            break
-        learn(network, hybrid, recipe, result, observations, held_out=held_out, generator=generator)
-    network.load_state_dict(kept)
-    network.eval().requires_grad_(False)
+    try:
+        for number, recipe in enumerate((*passes, None)):
+            step = hybrid(network.eval())
+            tuning = likeliest(step, observations[len(observations) - n_tuning :], start)
+            smoother = EnKS(start.shape[-2], lag=recipe.lag if recipe else 0, **tuning._asdict())
+            result = cycle(smoother, step, observations, start, progress=progress and f"{progress}, pass {number}")
+            likelihood = result.diagnostics["log_likelihood"][..., first:].nanmean(-1)  # NaN where all is missing
+            better = likelihood > best
+            kept = chosen(better, network.state_dict(), kept)
+            best = torch.where(better, likelihood, best)
+            yield Pass(number, tuning, likelihood, result)
+            if recipe is None or not better.any():
+                break
+            learn(network, hybrid, recipe, result, observations, held_out=held_out, generator=generator)
+    finally:  # also where a pass diverges, or nobody asks for the next
+        if kept:
+            network.load_state_dict(kept)
+        network.eval().requires_grad_(False)
 
 
 def learn(

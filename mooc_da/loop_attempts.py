@@ -17,11 +17,11 @@ from .config import Experiment, seeded
 from .cycle import CycleResult, cycle, cycle_windows
 from .filters import ETKF
 from .learning import fit_likelihood, rollout_loss, split_in_time, training_pairs
-from .loop import BURN_IN, PASSES, Recipe, close_the_loop, learn, likeliest
+from .loop import BURN_IN, PASSES, Recipe, learn, likeliest
 from .models import Step, augmented, one_thread
 from .networks import CorrectionCNN, CubicRidge, HybridModel, TendencyHybrid
 from .observations import Network, Observations, checkerboard, observe, of_state
-from .smoothers import IEnKS
+from .smoothers import EnKS, IEnKS
 from .soap import SOAP
 
 CFG = Experiment()
@@ -70,17 +70,18 @@ def going_round(
     network: nn.Module | None = None,
     observations: Observations | None = None,
 ) -> Made:
-    """The loop of the course with other recipes, another hybrid, network or observations."""
-    network = stages.correction(CFG) if network is None else network
-    for done in close_the_loop(
-        network,
-        partial(hybrid, PHYSICAL),
-        seen() if observations is None else observations,
-        stages.climatological_ensemble(CFG),
-        recipes,
-        generator=seeded(CFG.seed, "loop"),
-    ):
-        yield hybrid(PHYSICAL, network), variance_of(done.tuning.model_error_std)
+    """The loop with these recipes and nothing else: no early stop. Yields the last model."""
+    network = stages.correction(CFG) if network is None else network.eval()
+    observations, start = seen() if observations is None else observations, stages.climatological_ensemble(CFG)
+    step_of, generator = partial(hybrid, PHYSICAL), seeded(CFG.seed, "loop")
+    held_out = observations[-min(300, len(observations) // 5) :]
+    for recipe in recipes:
+        tuning = likeliest(step_of(network), held_out, start)
+        result = cycle(EnKS(CFG.n_members, lag=recipe.lag, **tuning._asdict()), step_of(network), observations, start)
+        learn(network, step_of, recipe, result, observations, generator=generator)
+        network.requires_grad_(False)
+    tuning = likeliest(step_of(network), held_out, start)
+    yield step_of(network), variance_of(tuning.model_error_std)
 
 
 # Attempts: all go twice round, from the networks of notebook 2
@@ -88,8 +89,7 @@ def going_round(
 
 def twice(recipe: Recipe, hybrid: Callable = HybridModel, network: nn.Module | None = None) -> Made:
     """The model after two passes with one recipe."""
-    *_, last = going_round((recipe,) * N_PASSES, hybrid, network)
-    yield last
+    return going_round((recipe,) * N_PASSES, hybrid, network)
 
 
 def plain_repetition() -> Made:
@@ -265,32 +265,47 @@ def polynomial_in_the_tendency() -> Made:
 # Suspects: what if the loop knew more?
 
 
-def one_more_pass(states: Tensor, observations: Observations) -> Made:
-    """The last recipe once more, from the surrogate, with other starts or other targets."""
-    network, hybrid, recipe = stages.surrogate(CFG), partial(HybridModel, PHYSICAL), PASSES[-1]
+def one_more_pass(states: Tensor, observations: Observations, epochs: int = PASSES[-1].epochs) -> Made:
+    """The last recipe once more, from the surrogate, with other starts, other targets or more epochs."""
+    network, hybrid, recipe = stages.surrogate(CFG), partial(HybridModel, PHYSICAL), replace(PASSES[-1], epochs=epochs)
     result = CycleResult(states, states, states, states, smoothed=states)
     learn(network, hybrid, recipe, result, observations, generator=seeded(CFG.seed, "loop"))
     yield tuned(hybrid(network.requires_grad_(False)))
 
 
-def from_true_starts() -> Made:
-    """One more pass whose rollouts start from the truth; the observations are as noisy as ever."""
-    return one_more_pass(stages.truth(CFG)[:, : CFG.n_assimilated], seen())
-
-
-def to_perfect_observations() -> Made:
-    """One more pass from true starts, to observations without noise, still of half the points."""
-    return one_more_pass(stages.truth(CFG)[:, : CFG.n_assimilated], seen(std=1e-6))
+def true_states() -> Tensor:
+    """The truth of the assimilated times."""
+    return stages.truth(CFG)[:, : CFG.n_assimilated]
 
 
 def once_more() -> Made:
     """One more pass as it was: what the suspects are compared with."""
-    *_, last = going_round((PASSES[-1],), network=stages.surrogate(CFG))
-    yield last
+    return going_round((PASSES[-1],), network=stages.surrogate(CFG))
+
+
+def from_true_starts() -> Made:
+    """One more pass whose rollouts start from the truth; the observations are as noisy as ever."""
+    return one_more_pass(true_states(), seen())
+
+
+def to_perfect_observations() -> Made:
+    """One more pass from true starts, to observations without noise, still of half the points."""
+    return one_more_pass(true_states(), seen(std=1e-6))
+
+
+def from_true_starts_and_longer() -> Made:
+    """As from true starts, with four times the epochs: noise is learnt by heart."""
+    return one_more_pass(true_states(), seen(), 4 * PASSES[-1].epochs)
+
+
+def to_perfect_observations_and_longer() -> Made:
+    """As to perfect observations, with four times the epochs."""
+    return one_more_pass(true_states(), seen(std=1e-6), 4 * PASSES[-1].epochs)
 
 
 ATTEMPTS = (plain_repetition, smoothed_increments, weighted_increments, smoothed_rollouts, from_filtered_states,
             from_smoothed_states, with_adam, correction_of_the_tendency, from_iterated_smoother,
             weights_and_states_together, through_the_filter, augmented_state, mean_of_networks,
             polynomial_in_the_tendency)  # fmt: skip
-SUSPECTS = (once_more, from_true_starts, to_perfect_observations)
+SUSPECTS = (once_more, from_true_starts, to_perfect_observations, from_true_starts_and_longer,
+            to_perfect_observations_and_longer)  # fmt: skip

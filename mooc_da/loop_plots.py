@@ -22,11 +22,11 @@ def over_passes(
 
     Parameters
     ----------
-    values : score -> (P, S), P passes of S experiments
+    values : six scores -> (P, S), P passes of S experiments
     references : key of STYLE -> score -> level; a level that is missing is not drawn
     labels : score -> label of its axis, and key of STYLE -> entry in the legend
     """
-    figure, panels = plt.subplots(2, 2, figsize=(11.0, 6.6), sharex=True)
+    figure, panels = plt.subplots(2, 3, figsize=(13.0, 6.4), sharex=True)
     for ax, (score, rows) in zip(panels.flat, values.items(), strict=True):
         rows = np.asarray(rows)
         banded(np.arange(1, len(rows) + 1), rows.T, "hybrid", ax=ax, label=labels["hybrid"])

@@ -19,9 +19,9 @@ from pathlib import PureWindowsPath
 
 import torch
 
+from .cache import cache_folder
 from .models import Lorenz96
 from .reader import say, shell
-from .stages import cache_folder
 
 # Computing time of each notebook in seconds, with nothing cached, on the two cores where REFERENCE was measured.
 SECONDS = {

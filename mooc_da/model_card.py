@@ -91,8 +91,8 @@ def failures(model: HybridModel) -> dict:
     cases = {
         "as learnt": (NATURE, PHYSICAL, model),
         "forcing of nature and of the physical model higher by 1": stronger(model, 1.0),
-        "forcing of nature and of the physical model higher by 4": stronger(model, 4.0),
-        "forcing of nature and of the physical model lower by 3": stronger(model, -3.0),
+        "forcing of nature and of the physical model higher by 2": stronger(model, 2.0),
+        "forcing of nature and of the physical model lower by 2": stronger(model, -2.0),
         "half the time step": (NATURE, PHYSICAL, repeated(HybridModel(half, model.correction), 2)),
     }
     scores = {

@@ -4,7 +4,7 @@
 
 Every stage is a function of the :class:`~mooc_da.Experiment` alone, so that each notebook runs on its
 own. Results hold all experiments (seeds) of the configuration along their first axis; experiment s
-is the same whether it is computed alone or with others.
+is the same whether it is computed alone or with others (but the loop goes on as long as any of them gets better).
 
 What takes longer than a second is kept; :mod:`mooc_da.cache` says where.
 """

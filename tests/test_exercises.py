@@ -16,6 +16,7 @@ import mooc_da
 from mooc_da import exercises, reader, stages
 from mooc_da.exercises.exercise import Exercise, Exercises, NotYet, call, choose, number, require, tensor, two
 
+LONG = ("neural_operators", "latent_space", "closing_the_loop")  # their notebooks compute for minutes
 COLLECTIONS = {name: importlib.import_module(f"mooc_da.exercises.{name}").ex for name in PARTS}
 ANSWERS = {name: importlib.import_module(f"wrong_{name}") for name in COLLECTIONS}
 RIGHT = [
@@ -129,10 +130,7 @@ def test_stored_notebooks_were_run_with_nothing_solved(ex):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "ex",
-    [
-        pytest.param(ex, marks=pytest.mark.weekly if part in ("neural_operators", "latent_space") else (), id=part)
-        for part, ex in COLLECTIONS.items()
-    ],
+    [pytest.param(ex, marks=pytest.mark.weekly if part in LONG else (), id=part) for part, ex in COLLECTIONS.items()],
 )
 def test_a_notebook_with_all_solutions_filled_in_runs_and_every_exercise_reports_correct(ex, tmp_path, monkeypatch):
     monkeypatch.setenv("MOOC_DA_PROGRESS", str(tmp_path / "progress.json"))

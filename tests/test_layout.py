@@ -32,17 +32,8 @@ LAYERS = (
     {"loop"},
     {"stages"},
     {"reader", "machine", "plots", "diagrams", "maps", "loop_plots"},
-    {
-        "exercises",
-        "quiz",
-        "widgets",
-        "explorers",
-        "hybrid_explorers",
-        "challenge",
-        "baselines",
-        "loop_attempts",
-        "loop_study",
-    },
+    {"exercises", "quiz", "widgets", "explorers", "hybrid_explorers", "challenge", "baselines", "loop_attempts"}
+    | {"loop_study", "model_card"},
     {"__init__", "__main__"},
 )
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}

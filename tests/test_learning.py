@@ -12,6 +12,8 @@ from mooc_da import stages
 from mooc_da.learning import fit, one_step_loss, rollout_loss, rollout_pairs, split_in_time, training_pairs
 from mooc_da.models import Lorenz96, spin_up, trajectory
 from mooc_da.networks import CorrectionCNN, CubicRidge, HybridModel, TendencyHybrid
+from mooc_da.observations import checkerboard, observe
+from mooc_da.soap import SOAP
 
 MODEL = Lorenz96()
 TINY = {"channels": (4,), "widths": (3, 1)}
@@ -312,6 +314,74 @@ def test_the_rollout_loss_follows_the_trajectory(generator):
     assert rollout_loss(lambda n: MODEL, 3)(tiny(), inputs, targets) == 0
     with pytest.raises(ValueError, match="n_steps = 10: expected 1 … 9 for 10 states"):
         rollout_pairs(states, 10)
+
+
+def test_row_i_of_a_rollout_meets_targets_and_precisions_of_the_times_that_follow_i(randn):
+    times = torch.arange(9.0, dtype=torch.float64).view(9, 1)
+    states, targets, precision = (100 * c + 10 * times + torch.arange(4) for c in range(3))
+    inputs, met, worth = rollout_pairs(states, 3, targets, precision)
+    assert torch.equal(inputs, states[:6])
+    for i in range(6):
+        assert torch.equal(met[i].view(3, 4), targets[i + 1 : i + 4])
+        assert torch.equal(worth[i].view(3, 4), precision[i + 1 : i + 4])
+    assert len(rollout_pairs(states, 3, targets)) == 2
+    _, themselves, worth = rollout_pairs(states, 3, precision=precision)
+    assert torch.equal(themselves[2].view(3, 4), states[3:6])
+    assert torch.equal(worth[2].view(3, 4), precision[3:6])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ({"targets": torch.zeros(8, 4)}, {"targets": torch.zeros(9, 2)}, {"precision": torch.zeros(9, 5)}),
+    ids=("times", "points", "precision"),
+)
+def test_targets_of_other_times_or_points_than_the_states_are_refused(wrong, randn):
+    with pytest.raises(ValueError, match="expected the times and points of the states"):
+        rollout_pairs(randn(9, 4), 3, **wrong)
+    with pytest.raises(ValueError, match="n_steps = 0: expected 1 … 8"):
+        rollout_pairs(randn(9, 4), 0)
+
+
+def test_the_rollout_loss_is_its_equation_and_does_not_see_what_has_no_precision(randn):
+    states, targets, network = randn(2, 7, 8), randn(2, 7, 8), tiny(1, 2).double()
+    precision = randn(2, 7, 8).square() * (randn(2, 7, 8) > 0)
+    step = HybridModel(MODEL, network)
+    expected = np.zeros(2)
+    with torch.no_grad():
+        for k in range(4):
+            x = states[:, k]
+            for j in (1, 2, 3):
+                x = step(x)
+                missed = precision[:, k + j] * (x - targets[:, k + j]) ** 2
+                expected += missed.mean(-1).numpy() / 3 / 4
+    loss = rollout_loss(lambda n: HybridModel(MODEL, n), 3)
+    assert_close(loss(network, *rollout_pairs(states, 3, targets, precision)).detach().numpy(), expected)
+    unseen = torch.where(precision > 0, targets, 1e6)
+    assert_close(loss(network, *rollout_pairs(states, 3, unseen, precision)).detach().numpy(), expected)
+    plain, ones = (loss(network, *rollout_pairs(states, 3, targets, p)) for p in (None, torch.ones_like(targets)))
+    assert_close(plain, ones)
+
+
+def test_networks_learn_from_half_of_the_points_what_all_of_them_do(generator):
+    nature = replace(MODEL, forcing=9.0)
+    states = trajectory(nature, spin_up(nature, generator=generator, n_steps=50), 200)
+    seen = observe(states, checkerboard, 1e-3, generator=generator)
+    part = rollout_pairs(states, 3, *seen.on_grid(40))
+    network, loss = tiny(), rollout_loss(lambda n: HybridModel(MODEL, n), 3)
+    network.scale_to(*training_pairs(states, MODEL))
+    network.y_std.fill_(0.05)
+    options = {"epochs": 20, "batch_size": 16, "optimizer": SOAP, "generator": generator}
+    fit(network, part, part, loss=loss, rescale=False, **options)
+    inputs, error = training_pairs(states, MODEL)
+    with torch.no_grad():
+        assert (network(inputs) - error).square().mean() < 0.05 * error.square().mean()
+
+
+@pytest.mark.parametrize("bad", (torch.nan, torch.inf))
+def test_a_precision_that_is_not_finite_is_refused(bad):
+    pairs = rollout_pairs(torch.zeros(10, 8), 2, precision=torch.full((10, 8), bad))
+    with pytest.raises(ValueError, match="training contains NaN or infinite"):
+        fit(tiny(), pairs, pairs, loss=rollout_loss(lambda n: MODEL, 2), rescale=False)
 
 
 def test_a_rollout_loss_trains(generator):

@@ -172,6 +172,7 @@ def test_only_what_is_near_is_kept():
     (
         lambda x: x[..., ::2] ** 2,
         lambda x: 2 * x[..., :3],
+        lambda x: 2 * x[..., :1],
         lambda x: x[..., :2] ** 2,
         lambda x: x[..., ::2] + 0.5,
         lambda x: (x[..., 1:] + x[..., :-1]) / 2,
@@ -179,11 +180,11 @@ def test_only_what_is_near_is_kept():
         lambda x: x.square().sum(-1, keepdim=True).sqrt(),
         torch.sin,
     ),
-    ids=("squares", "twice", "two squares", "shifted", "between points", "mean", "norm", "sine"),
+    ids=("squares", "twice", "the first twice", "two squares", "shifted", "between points", "mean", "norm", "sine"),
 )
 def test_an_operator_that_observes_who_knows_where_is_refused_until_told(H, problem):
     E, obs = problem(11, H)
-    with pytest.raises(ValueError, match="cannot tell where H observes.*positions"):
+    with pytest.raises(ValueError, match=r"LETKF: H does not pick points.*Give positions\(H\)"):
         analysed(LETKF(6), E, obs)
     where = torch.arange(len(obs.y), dtype=torch.float64)[:, None] + 0.5
     E_a = analysed(LETKF(6, radius=1.5, positions=lambda H: where), E, obs)

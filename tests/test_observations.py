@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from mooc_da.cycle import cycle
 from mooc_da.filters import ETKF
-from mooc_da.observations import Observations, checkerboard, every, everywhere, observe, of_state
+from mooc_da.observations import Observations, Pick, checkerboard, every, everywhere, observe, of_state, picked
 
 TIMES, SITES = 9, 12
 LABELS = 100.0 * torch.arange(TIMES, dtype=torch.float64)[:, None] + torch.arange(SITES)  # truth[k, n] = 100 k + n
@@ -174,3 +174,82 @@ def test_observations_of_nothing_at_all_are_refused(randn):
         cycle(ETKF(5), torch.sin, Observations(Y * torch.nan, everywhere, R), randn(5, 3))
     with pytest.raises(ValueError, match="observes"):
         observe(LABELS, lambda k: None, 0.1, generator=None)
+
+
+# On the grid of the state
+
+
+@pytest.mark.parametrize(
+    ("H", "points"),
+    (
+        (Pick(), range(SITES)),
+        (Pick(1, 3), (1, 4, 7, 10)),
+        (lambda x: x[..., [5, 2, 11]], (5, 2, 11)),
+        (lambda x: x.flip(-1), range(SITES)[::-1]),
+        (lambda x: x[..., :1], (0,)),
+    ),
+    ids=("all", "every third", "in any order", "backwards", "the first"),
+)
+def test_an_operator_that_picks_points_tells_which(H, points):
+    assert picked(H, SITES).tolist() == list(points)
+
+
+@pytest.mark.parametrize(
+    "H",
+    (
+        lambda x: 2 * x[..., :1],
+        lambda x: x[..., :1] ** 2,
+        lambda x: x[..., :2] ** 2,
+        lambda x: -x,
+        lambda x: x + 1,
+        lambda x: x.mean(-1, keepdim=True),
+        lambda x: x[..., :3] * torch.nan,
+        torch.tanh,
+    ),
+    ids=("twice the first", "square of the first", "squares", "minus", "plus", "mean", "NaN", "tanh"),
+)
+def test_an_operator_that_does_more_than_pick_is_refused(H):
+    with pytest.raises(ValueError, match="H does not pick points"):
+        picked(H, SITES)
+
+
+@pytest.mark.parametrize("network", (checkerboard, everywhere, every(4, 1)), ids=("board", "everywhere", "every 4th"))
+@pytest.mark.parametrize("first", (0, 3))
+def test_values_on_the_grid_stand_at_their_points_and_times(network, first, generator):
+    truth = torch.stack((LABELS, -LABELS))
+    values, precision = observe(truth, network, 0.01, generator=generator)[first:].on_grid(SITES)
+    assert values.shape == precision.shape == (2, TIMES - first, SITES)
+    for row, k in enumerate(range(first, TIMES)):
+        seen = torch.zeros(SITES, dtype=torch.bool).index_fill(0, network(k)(torch.arange(SITES)), True)
+        assert_close(values[:, row, seen], truth[:, k, seen], atol=0.1, rtol=0)
+        assert_close(precision[:, row, seen], torch.full_like(truth[:, k, seen], 1e4))
+        assert (values[:, row, ~seen] == 0).all() and (precision[:, row, ~seen] == 0).all()
+
+
+def test_each_point_has_the_precision_of_its_own_value():
+    seen = Observations(torch.ones(2, 3, dtype=torch.float64), every(4), torch.tensor([1.0, 4.0, 0.5]).double())
+    _, precision = seen.on_grid(SITES)
+    assert precision[1, ::4].tolist() == [1.0, 0.25, 2.0]
+
+
+def test_what_is_missing_has_no_precision_on_the_grid(generator):
+    truth = torch.stack((LABELS, -LABELS))
+    seen = observe(truth, lambda k: None if k == 6 else checkerboard(k), 1e-3, generator=generator)
+    y = seen.y.clone()
+    y[0, 2, 1] = torch.nan  # one value of one experiment, at point 2
+    y[:, 4] = torch.nan  # all at one time
+    y[1, 5] = torch.nan  # all of one experiment
+    values, precision = replace(seen, y=y).on_grid(SITES)
+    expected = torch.zeros_like(values)
+    for k in range(TIMES):
+        expected[:, k, k % 2 :: 2] = 1e6
+    expected[0, 2, 2] = expected[:, 4] = expected[:, 6] = expected[1, 5] = 0.0
+    assert_close(precision, expected)
+    assert torch.isfinite(values).all()
+    assert_close(values, truth * (expected > 0), atol=0.01, rtol=0)
+
+
+def test_an_operator_that_mixes_points_has_no_place_on_the_grid(randn, generator):
+    seen = observe(randn(3, SITES), lambda k: lambda x: x[..., 1:] - x[..., :-1], 0.1, generator=generator)
+    with pytest.raises(ValueError, match="does not pick points"):
+        seen.on_grid(SITES)

@@ -15,7 +15,10 @@ from mooc_da.quiz import Quiz, bank, html, mathml, quiz
 from mooc_da.reader import WIDGET
 
 module = sys.modules[quiz.__module__]
-NOTEBOOKS = ("0_intro", "1_enkf", "2_correction", "3_hybrid", "4_neural_operators", "5_latent_space")
+NOTEBOOKS = (
+    *("0_intro", "1_enkf", "2_correction", "3_hybrid"),
+    *("4_neural_operators", "5_latent_space", "6_closing_the_loop"),
+)
 QUESTIONS = {question.id: question for questions in bank().values() for question in questions}
 EACH_QUESTION = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
 EACH_QUIZ = pytest.mark.parametrize("name", bank())

@@ -1,9 +1,8 @@
-"""Configuration, random streams, windows and the cache."""
+"""Configuration, random streams, windows, and the stages up to the loop."""
 
 import itertools
 import math
 from dataclasses import FrozenInstanceError, replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from torch.testing import assert_close
 
 from mooc_da import cache, stages
 from mooc_da.config import Experiment, seeded
+from mooc_da.loop import Pass, Recipe, Tuning
 from mooc_da.models import Lorenz96
 
 # The experiment
@@ -114,122 +114,143 @@ def test_the_physical_model_is_lorenz96_and_the_true_one_differs(small):
     assert not torch.allclose(stages.true_model(small)(x), Lorenz96()(x))
 
 
-# The cache
+# The loop
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty cache: no file, nothing in memory."""
     monkeypatch.setattr(cache, "memory", {})
-    monkeypatch.setenv("MOOC_DA_CACHE", str(tmp_path / "new" / "cache"))
-    return tmp_path / "new" / "cache"
+    monkeypatch.setenv("MOOC_DA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
-def counted(value=1.0):
-    """A computation, and the list of its calls."""
-    calls = []
-
-    def compute():
-        calls.append(value)
-        return {"x": torch.full((3,), value)}
-
-    return compute, calls
+@pytest.fixture
+def passes(monkeypatch, folder):
+    """A loop of two short passes, in place of the seven of the course, and a cache without others."""
+    recipes = (Recipe(epochs=2),) * 2
+    monkeypatch.setattr(stages, "PASSES", recipes)
+    return recipes
 
 
-def test_every_stage_comes_back_from_its_file_as_it_was(folder, small):
-    def everything():
-        result = stages.analysis(small)
-        return [stages.truth(small), stages.observations(small).y, result.analysis, result.diagnostics["zeta"]]
+@pytest.fixture
+def tiny(small):
+    """A smaller experiment still: twelve points."""
+    return replace(small, n_sites=12, n_members=15, channels=(6,), widths=(3, 1), epochs=4, n_assimilated=700)
 
-    computed = everything()
+
+def weights(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.slow
+def test_the_loop_goes_on_from_the_correction_and_leaves_every_pass(passes, tiny):
+    before = weights(stages.correction(tiny))
+    ended = stages.loop(tiny)
+    assert ended.likelihood.shape == ended.model_error_std.shape == ended.inflation.shape == (3, tiny.n_seeds)
+    assert same({name: values[0] for name, values in ended.weights.items()}, before)
+    assert same(weights(stages.correction(tiny)), before)  # also in memory
+    for n in (1, 2, 3):
+        network = stages.correction(tiny, n_passes=n)
+        assert same(weights(network), {name: values[n - 1] for name, values in ended.weights.items()})
+        assert not network.training and not any(p.requires_grad for p in network.parameters())
+    later = stages.correction(tiny, n_passes=3)
+    assert torch.equal(later.x_mean, before["x_mean"])  # the scaling stays
+    assert not torch.equal(later.layers[0].weight, before["layers.0.weight"])
+    assert (ended.likelihood[1:].amax(0) > ended.likelihood[0]).all()
+
+
+def test_what_becomes_of_a_network_is_not_kept(folder, tiny):
+    network = stages.correction(tiny)  # just computed
+    before = weights(network)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.zero_()
+    assert same(weights(stages.correction(tiny)), before)
+
+
+@pytest.mark.slow
+def test_the_surrogate_is_of_each_experiment_the_pass_with_the_likeliest_held_out_observations(passes, tiny, folder):
+    ended = stages.loop(tiny)
+    better = ended._replace(likelihood=torch.tensor([[0.0, 3.0], [2.0, 1.0], [1.0, 2.0]]))
+    assert better.best().tolist() == [1, 0]
+    cache.memory[cache.file_name("loop", tiny), "cpu"]["likelihood"] = better.likelihood
+    surrogate = stages.surrogate(tiny)
+    for s, best in enumerate((1, 0)):
+        for name, value in surrogate.state_dict().items():
+            assert torch.equal(value[s], ended.weights[name][best, s])
+    assert not surrogate.training and not any(p.requires_grad for p in surrogate.parameters())
+    with torch.no_grad():
+        for p in surrogate.parameters():
+            p.zero_()
+    assert stages.surrogate(tiny).layers[0].weight.abs().sum() > 0  # what is kept is not the network handed out
+
+
+@pytest.mark.slow
+def test_the_loop_comes_back_from_its_file_and_says_where_it_stopped(passes, tiny, monkeypatch):
+    def stopping(network, hybrid, seen, start, recipes, **options):
+        assert recipes == passes and len(seen) == tiny.n_assimilated
+        assert start.shape == (tiny.n_seeds, tiny.n_members, tiny.n_sites)
+        for number in range(2):  # as if the first pass had been no better
+            told = Tuning(torch.full((2,), 0.1 / (number + 1)), torch.ones(2))
+            yield Pass(number, told, torch.tensor([0.0, -1.0]) - number, None)
+
+    monkeypatch.setattr(stages, "close_the_loop", stopping)
+    first = stages.loop(tiny)
     cache.memory.clear()  # as a new process does
-    assert all(map(torch.equal, everything(), computed))
-
-
-@pytest.mark.parametrize("forget", (False, True), ids=("from memory", "from file"))
-def test_a_stage_is_computed_once_for_each_configuration(forget, folder):
-    compute, calls = counted()
-    for cfg in (Experiment(), Experiment(), replace(Experiment(), seed=1)):
-        assert torch.equal(cache.cached("stage", cfg, compute)["x"], torch.ones(3))
-        if forget:
-            cache.memory.clear()  # as a new process does
-    assert len(calls) == 2
-    cache.cached("another stage", Experiment(), compute)
-    assert len(calls) == 3
-    assert len(list(folder.glob("*.pt"))) == 3
-    assert not list(folder.glob("*.part"))
+    monkeypatch.setattr(stages, "close_the_loop", None)
+    again = stages.loop(tiny)
+    assert same(first.weights, again.weights)
+    assert all(torch.equal(a, b) for a, b in zip(first[1:], again[1:], strict=True))
+    assert first.best().tolist() == [0, 0]
+    with pytest.raises(ValueError, match="n_passes = 3: the loop stopped after 2"):
+        stages.correction(tiny, n_passes=3)
 
 
 @pytest.mark.parametrize(
-    "damage", (lambda b: b[:-50], lambda b: b"", lambda b: b"not a file of torch"), ids=("truncated", "empty", "text")
+    "wrong", ({"n_passes": 0}, {"n_passes": 4}, {"n_passes": -1}, {"source": "truth", "n_passes": 2}), ids=str
 )
-def test_a_damaged_file_is_recomputed_with_a_warning_and_repaired(damage, folder):
-    compute, calls = counted()
-    cache.cached("stage", Experiment(), compute)
-    (file,) = folder.glob("*.pt")
-    file.write_bytes(damage(file.read_bytes()))
-    cache.memory.clear()
-    with pytest.warns(UserWarning, match="is damaged.*recomputing"):
-        assert torch.equal(cache.cached("stage", Experiment(), compute)["x"], torch.ones(3))
-    cache.memory.clear()
-    assert torch.equal(cache.cached("stage", Experiment(), compute)["x"], torch.ones(3))
-    assert len(calls) == 2
-
-
-def test_a_file_of_another_configuration_under_this_name_is_recomputed(folder, small):
-    other = replace(small, seed=1)
-    right = stages.truth(small)
-    stages.truth(other)
-    (folder / cache.file_name("truth", other)).replace(folder / cache.file_name("truth", small))
-    cache.memory.clear()
-    with pytest.warns(UserWarning, match="recomputing"):
-        assert torch.equal(stages.truth(small), right)
-
-
-def test_a_folder_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
-    blocker = tmp_path / "file"
-    blocker.write_text("")
-    monkeypatch.setenv("MOOC_DA_CACHE", str(blocker / "cache"))
-    monkeypatch.setattr(cache, "memory", {})
-    compute, calls = counted()
-    with pytest.warns(UserWarning, match="cannot be written.*MOOC_DA_CACHE"):
-        assert torch.equal(cache.cached("stage", Experiment(), compute)["x"], torch.ones(3))
-    assert len(calls) == 1
-
-
-def test_the_cache_is_in_the_home_folder_or_nowhere_if_asked(monkeypatch, folder):
-    monkeypatch.delenv("MOOC_DA_CACHE")
-    assert cache.cache_folder() == Path.home() / ".cache" / "mooc_da"
-    monkeypatch.setenv("MOOC_DA_CACHE", "none")
-    compute, _ = counted()
-    assert torch.equal(cache.cached("stage", Experiment(), compute)["x"], torch.ones(3))
-    assert not folder.exists()
-
-
-@pytest.mark.slow
-def test_a_second_pass_through_the_loop_goes_on_from_the_first(small):
-    first, second = stages.correction(small), stages.correction(small, n_passes=2)
-    x = stages.test_truth(small)
-    assert torch.equal(first.x_mean, second.x_mean)  # the scaling stays
-    change = (first(x) - second(x)).square().mean().sqrt()
-    assert 0 < change < 0.5 * first(x).square().mean().sqrt()
-    assert not any(p.requires_grad for p in second.parameters())
-
-
-@pytest.mark.parametrize("wrong", [{"n_passes": 0}, {"source": "truth", "n_passes": 2}])
-def test_passes_are_counted_from_one_and_need_analyses(small, wrong):
-    with pytest.raises(ValueError, match="n_passes"):
+def test_passes_are_counted_from_one_and_need_analyses(wrong, passes, small):
+    expected = "1 to 1 where the source is the truth" if "source" in wrong else "1 to 3"
+    with pytest.raises(ValueError, match=f"n_passes = {wrong['n_passes']}: expected {expected}"):
         stages.correction(small, **wrong)
 
 
+def test_too_few_observations_for_a_loop_are_refused(small, folder):
+    few = replace(small, n_sites=12, channels=(6,), widths=(3, 1), epochs=1, n_assimilated=400)
+    with pytest.raises(ValueError, match="400 observation times.*too few"):
+        stages.loop(few)
+
+
 @pytest.mark.slow
-def test_shipping_trains_all_networks_anew_and_stores_them_where_they_are_found(folder, small, monkeypatch, tmp_path):
+def test_shipping_trains_all_networks_anew_and_stores_them_where_they_are_found(
+    passes, folder, tiny, monkeypatch, tmp_path
+):
     monkeypatch.setattr(cache, "SHIPPED", tmp_path / "trained")
-    stages.ship(small)
-    shipped = {path.stem.rsplit("-", 1)[0] for path in (tmp_path / "trained").glob("*.pt")}
-    passes = {f"correction-analysis-pass-{n}" for n in (2, 3)}
-    assert shipped == {"correction-analysis", "correction-truth"} | passes
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "correction-old.pt").write_text("of before")
+    stages.ship(tiny)
+    shipped = {path.stem.rsplit("-", 1)[0] for path in (tmp_path / "trained").iterdir()}
+    assert shipped == {"correction-analysis", "correction-truth", "loop"}
+    last = weights(stages.correction(tiny, n_passes=3))
     monkeypatch.setenv("MOOC_DA_CACHE", str(folder))
-    monkeypatch.setattr(cache, "memory", {})
+    cache.memory.clear()
     monkeypatch.setattr(stages, "train", None)  # nothing is trained again
-    stages.correction(small, n_passes=3)
+    monkeypatch.setattr(stages, "close_the_loop", None)
+    assert same(weights(stages.correction(tiny, n_passes=3)), last)
+    stages.correction(tiny, "truth")
+    stages.surrogate(tiny)
+
+
+def test_what_is_shipped_is_of_the_default_experiment():
+    cfg = Experiment()
+    names = {cache.file_name(stage, cfg) for stage in ("correction-analysis", "correction-truth", "loop")}
+    assert {path.name for path in cache.SHIPPED.glob("*.pt")} == names
+    ended, first = stages.loop(cfg), stages.correction(cfg)
+    assert same({name: values[0] for name, values in ended.weights.items()}, weights(first))
+    assert 2 <= len(ended.likelihood) <= len(stages.PASSES) + 1
+    assert (ended.likelihood.amax(0) > ended.likelihood[0] + 1).all()

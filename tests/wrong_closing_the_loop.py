@@ -84,12 +84,12 @@ WRONG = {
         ("def keep(likelihood): return likelihood.argmax(0)", "never made"),
         ("def keep(likelihood): return likelihood.argmax(0) + 1", "Count them from 0"),
         ("def keep(likelihood): return likelihood.argmin(0)", "least likely"),
-        ("def keep(likelihood): return likelihood.max(0).values", "you keep the same pass for all"),
+        ("def keep(likelihood): return likelihood.max(0).values", "In which passes were they reached"),
         (
             "def keep(likelihood): return likelihood.mean(1).argmax().expand(likelihood.shape[1])",
             "the same pass for all",
         ),
-        (KEEP.format("if not better.all():", "kept"), "you keep"),
+        (KEEP.format("if not better.all():", "kept"), "and the loop keeps [2, 3]"),
         (KEEP.format("if row.mean() < last.mean():", "kept"), "you stop too early"),
         (KEEP.format("if not (row > last).any():", "kept"), "you go on too long"),
         (

@@ -8,7 +8,10 @@ from importlib import import_module
 
 from .. import reader
 
-PARTS = ("intro", "enkf", "correction", "hybrid", "neural_operators", "latent_space", "bug_museum")
+PARTS = (
+    "intro", "enkf", "correction", "hybrid",
+    "neural_operators", "latent_space", "closing_the_loop", "bug_museum",
+)  # fmt: skip
 
 
 def summary() -> None:

@@ -94,8 +94,8 @@ def noise_in_the_input(fitted_slope) -> str:
     """,
     explanation="""$r_n = b / s + (1 - s)^n (1 - b / s)$. A target that shows only a share of the error is no obstacle:
         with $b = 0$ repetition finds it all, sooner or later. What each pass brings *anew* is one, and it counts
-        $1 / s$ times. The end is reached after a few passes, so more of them help no more: the way out is a smaller $b$,
-        that is better states to start from, and targets that lean on no model.""",
+        $1 / s$ times. Unless $s$ is small, the end is reached after a few passes. The way out is not more of them but a
+        smaller $b$: better states to start from, and targets that lean on no model.""",
 )
 def what_repetition_leaves(remaining, limit) -> str:
     """Share of the error left after n passes, and after very many."""
@@ -158,7 +158,7 @@ def cost_of_observations(observation_cost) -> str:
         x = trajectory(PHYSICAL, inputs, 4)[:, 1:]
     y, p = (part.unflatten(-1, (4, 12)) for part in (targets, weights))
     for garbage in (0.0, 99.0, torch.nan):
-        told = f"With {garbage:.0f} at the unobserved places of `y` "
+        told = f"With {garbage:.0f} at the unobserved places of `y`: "
         seen = y.where(p > 0, torch.full_like(y, garbage))
         result = call(observation_cost, x, seen, p)
         nan = torch.as_tensor(result).isnan().any()
@@ -167,8 +167,9 @@ def cost_of_observations(observation_cost) -> str:
         squares = (x - y).square()
         mistakes = {
             "the unobserved places count. Their precision is zero.": float((x - y).square().mean()),
-            "this is the mean over the *observed* places. Divide by the number of all, as the loss of the package "
-            "does: then it is the same number for each batch.": float((p * squares).sum() / (p > 0).sum()),
+            "this is the mean over the *observed* places. Divide by the number of all, as the package does.": float(
+                (p * squares).sum() / (p > 0).sum()
+            ),
             "without its precision an observation counts as if its error variance were 1.": float(
                 squares[p > 0].sum() / p.numel()
             ),
@@ -226,7 +227,7 @@ def kept_by_the_loop(likelihood: Tensor) -> tuple[Tensor, int]:
             return kept
     """,
     explanation="""This is what `close_the_loop` does with its networks. The likelihood of observations to which nothing
-        was fitted needs no truth, so that the rule works in practice. It is measured over some hundred times and
+        was fitted needs no truth, so that the rule works in practice. It is measured over a finite time and
         therefore noisy: who keeps the best of many passes keeps a little luck, too. For a fair score take new data.""",
 )
 def when_to_stop(keep) -> str:
@@ -238,9 +239,10 @@ def when_to_stop(keep) -> str:
         told, right = f"For the history {likelihood} ", kept_by_the_loop(history)[0].tolist()
         for message, wrong in mistakes.items():
             require(value not in wrong, told + message)
-        require(value == right, told + f"you keep {value}, and the loop {right}.")
+        require(value == right, told + f"you keep {[round(v, 2) for v in value]}, and the loop keeps {right}.")
 
     mistakes = {
+        "you give the largest likelihoods. In which passes were they reached?": [[3.5, 3.2]],
         "you give passes that do not exist. Count them from 0, like the rows.": [[3, 4]],
         "you stop an experiment that got worse once. As long as one gains all go on, and it gets better again.": [
             [2, 1]
@@ -248,7 +250,7 @@ def when_to_stop(keep) -> str:
         "you keep the same pass for all. Each experiment keeps the one that was *its* best.": [[3, 3]],
         "you keep the least likely passes.": [[0, 0]],
     }
-    judged([[0, 0], [1, 2], [3, 1], [2, 3]], mistakes)
+    judged([[0, 0], [1.5, 2], [3.5, 1], [2.5, 3.2]], mistakes)
     unmade = "you keep a pass that is never made: pass 2 was better in no experiment, so the loop stopped there."
     judged([[0, 0], [1, 1], [0.5, 0.6], [5, 5]], {unmade: [[3, 3]]})
     average = "you stop too early. One experiment that still gains is enough to go on, whatever the others do."
