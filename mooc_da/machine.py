@@ -28,7 +28,7 @@ SECONDS = {
     "0_intro": 15,
     "1_enkf": 40,
     "2_correction": 80,
-    "3_hybrid": 110,
+    "3_hybrid": 120,
     "4_neural_operators": 120,
     "5_latent_space": 120,
     "6_closing_the_loop": 120,
