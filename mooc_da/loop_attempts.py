@@ -283,6 +283,11 @@ def once_more() -> Made:
     return going_round((PASSES[-1],), network=stages.surrogate(CFG))
 
 
+def once_more_and_longer() -> Made:
+    """As once more, with four times the epochs."""
+    return going_round((replace(PASSES[-1], epochs=4 * PASSES[-1].epochs),), network=stages.surrogate(CFG))
+
+
 def from_true_starts() -> Made:
     """One more pass whose rollouts start from the truth; the observations are as noisy as ever."""
     return one_more_pass(true_states(), seen())
@@ -294,7 +299,7 @@ def to_perfect_observations() -> Made:
 
 
 def from_true_starts_and_longer() -> Made:
-    """As from true starts, with four times the epochs: noise is learnt by heart."""
+    """As from true starts, with four times the epochs."""
     return one_more_pass(true_states(), seen(), 4 * PASSES[-1].epochs)
 
 
@@ -307,5 +312,5 @@ ATTEMPTS = (plain_repetition, smoothed_increments, weighted_increments, smoothed
             from_smoothed_states, with_adam, correction_of_the_tendency, from_iterated_smoother,
             weights_and_states_together, through_the_filter, augmented_state, mean_of_networks,
             polynomial_in_the_tendency)  # fmt: skip
-SUSPECTS = (once_more, from_true_starts, to_perfect_observations, from_true_starts_and_longer,
+SUSPECTS = (once_more, once_more_and_longer, from_true_starts, from_true_starts_and_longer, to_perfect_observations,
             to_perfect_observations_and_longer)  # fmt: skip

@@ -159,7 +159,6 @@ PRICES = {
     "all points": {"network": everywhere},
     "a quarter of the points": {"network": every_fourth},
     "an eighth of the points": {"network": every_eighth},
-    "noise 0.1": {"std": 0.1},
     "noise 0.4": {"std": 0.4},
     "1250 times": {"n_times": 1250},
     "2500 times": {"n_times": 2500},
