@@ -239,29 +239,6 @@ def mean_of_networks() -> Made:
     yield tuned(model)
 
 
-class CubicTendency(nn.Module):
-    """All 120 monomials up to degree three in seven neighbours; the weights (S, 1, 120) are trained as a network's."""
-
-    def __init__(self, ridge: CubicRidge) -> None:
-        super().__init__()
-        self.features = ridge.features
-        self.weight = nn.Parameter(ridge.coefficients.detach().unsqueeze(-2).float())
-        self.form = {"batch": ridge.coefficients.shape[:-1]}
-        self.register_buffer("x_mean", ridge.mean.float())
-
-    def forward(self, x: Tensor) -> Tensor:
-        states = x.reshape(*self.form["batch"], -1, x.shape[-1]).to(self.weight.dtype)
-        blocks = [self.features(block) @ self.weight.unsqueeze(-3).mT for block in states.split(128, -2)]
-        return torch.cat(blocks, -3).squeeze(-1).reshape(x.shape).to(x.dtype)
-
-
-def polynomial_in_the_tendency() -> Made:
-    """The course's recipe for a form that holds nature's own: a cubic polynomial in the tendency."""
-    (inputs, targets), _ = stages.pairs(CFG)
-    network = CubicTendency(CubicRidge(inputs, targets, CFG.ridge, reach=3).float())
-    return twice(Recipe(epochs=1), TendencyHybrid, network)
-
-
 # Suspects: what if the loop knew more?
 
 
@@ -310,7 +287,6 @@ def to_perfect_observations_and_longer() -> Made:
 
 ATTEMPTS = (plain_repetition, smoothed_increments, weighted_increments, smoothed_rollouts, from_filtered_states,
             from_smoothed_states, with_adam, correction_of_the_tendency, from_iterated_smoother,
-            weights_and_states_together, through_the_filter, augmented_state, mean_of_networks,
-            polynomial_in_the_tendency)  # fmt: skip
+            weights_and_states_together, through_the_filter, augmented_state, mean_of_networks)  # fmt: skip
 SUSPECTS = (once_more, once_more_and_longer, from_true_starts, from_true_starts_and_longer, to_perfect_observations,
             to_perfect_observations_and_longer)  # fmt: skip

@@ -144,11 +144,6 @@ def every_fourth(k: int) -> Pick:
     return Pick(k % 4, 4)
 
 
-def every_eighth(k: int) -> Pick:
-    """An eighth of the points, in turn."""
-    return Pick(k % 8, 8)
-
-
 def priced(**data) -> Made:
     """Notebooks 1 and 2 and three passes of the loop with other observations."""
     observations = seen(**data)
@@ -158,7 +153,6 @@ def priced(**data) -> Made:
 PRICES = {
     "all points": {"network": everywhere},
     "a quarter of the points": {"network": every_fourth},
-    "an eighth of the points": {"network": every_eighth},
     "noise 0.4": {"std": 0.4},
     "1250 times": {"n_times": 1250},
     "2500 times": {"n_times": 2500},
