@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .cycle import CycleResult, cycle
-from .filters import ETKF
+from .filters import ETKF, FilterDivergence
 from .learning import Pairs, fit, rollout_loss, rollout_pairs, split_in_time
 from .models import Step
 from .networks import CorrectionCNN
@@ -177,12 +177,35 @@ def chosen(better: Tensor, new: dict[str, Tensor], old: dict[str, Tensor]) -> di
 def likeliest(step: Step, observations: Observations, start: Tensor) -> Tuning:
     """The sigma_q and the inflation under which the ETKF finds the observations likeliest, for each experiment.
 
-    All candidates run side by side: (..., 1, K, Ny) observations, C filters.
+    Raises
+    ------
+    FilterDivergence
+        if the filter diverges under all candidates
     """
     candidates = torch.tensor(list(itertools.product(SIGMAS, INFLATIONS)), dtype=start.dtype, device=start.device)
+    found = likelihoods(step, observations, start, candidates)
+    if torch.isneginf(found).all():
+        raise FilterDivergence(
+            f"The filter diverged with every sigma_q in {SIGMAS} and inflation in {INFLATIONS}: the model is too poor "
+            "for so few observations. Learn the first network from more of them."
+        )
+    best = found.argmax(-1)
+    return Tuning(*(values[best] for values in candidates.unbind(-1)))
+
+
+def likelihoods(step: Step, observations: Observations, start: Tensor, candidates: Tensor) -> Tensor:
+    """Mean log-likelihood of an observation time under each candidate (C, 2), (..., C); -inf where the filter diverges.
+
+    All candidates run side by side, as a batch of filters; only if one of them diverges, each alone.
+    """
+    several = replace(observations, y=observations.y.unsqueeze(-3))  # (..., 1, K, Ny)
     sigma, inflation = candidates.unbind(-1)
-    several = replace(observations, y=observations.y.unsqueeze(-3))
     filter_ = ETKF(start.shape[-2], model_error_std=sigma, inflation=inflation)
-    result = cycle(filter_, step, several, start.unsqueeze(-3))
-    best = result.diagnostics["log_likelihood"][..., N_FORGET:].nanmean(-1).argmax(-1)
-    return Tuning(sigma[best], inflation[best])
+    try:
+        result = cycle(filter_, step, several, start.unsqueeze(-3))
+    except FilterDivergence:
+        if len(candidates) == 1:
+            batch = torch.broadcast_shapes(start.shape[:-2], observations.y.shape[:-2])
+            return start.new_full((*batch, 1), -torch.inf)
+        return torch.cat([likelihoods(step, observations, start, c) for c in candidates.split(1)], -1)
+    return result.diagnostics["log_likelihood"][..., N_FORGET:].nanmean(-1)

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from mooc_da import loop
 from mooc_da.config import seeded
 from mooc_da.cycle import CycleResult, cycle
-from mooc_da.filters import ETKF
+from mooc_da.filters import ETKF, FilterDivergence
 from mooc_da.learning import training_pairs
 from mooc_da.loop import Recipe, Tuning, chosen, close_the_loop, learn, likeliest
 from mooc_da.models import Lorenz96, spin_up, trajectory
@@ -179,6 +179,22 @@ def test_times_at_which_nothing_is_seen_do_not_hide_the_rest():
     y = seen.y.clone()
     y[:, 40:45] = torch.nan
     assert torch.equal(*(likeliest(NATURE, s, start).model_error_std for s in (seen, replace(seen, y=y))))
+
+
+def test_a_candidate_under_which_the_filter_diverges_is_left_out(monkeypatch):
+    _, seen, start = problem(1, 2, n_times=80)
+    monkeypatch.setattr(loop, "INFLATIONS", (1.0,))
+    monkeypatch.setattr(loop, "SIGMAS", (0.3, 0.1))
+    expected = likeliest(PHYSICAL, seen, start)
+    monkeypatch.setattr(loop, "SIGMAS", (1e200, 0.3, 0.1))
+    assert torch.equal(likeliest(PHYSICAL, seen, start).model_error_std, expected.model_error_std)
+
+
+def test_a_filter_that_always_diverges_is_reported(monkeypatch):
+    _, seen, start = problem(1, n_times=40)
+    monkeypatch.setattr(loop, "SIGMAS", (1e200, 1e201))
+    with pytest.raises(FilterDivergence, match="every sigma_q.*too poor"):
+        likeliest(PHYSICAL, seen, start)
 
 
 # Which network it ends with
