@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .plots import STYLE, axes_or_new, banded
+from .plots import STYLE, banded
 
 
 def over_passes(
@@ -44,37 +43,41 @@ def over_passes(
 
 
 def compared(
-    groups: Mapping[str, Sequence],
+    groups: Mapping[str, Mapping[str, Sequence]],
     *,
-    references: Mapping[str, float],
+    references: Mapping[str, Mapping[str, float]],
+    labels: Mapping[str, str],
     chosen: str = "",
-    ax: Axes | None = None,
-    xlabel: str = "",
     title: str = "",
-) -> Axes:
-    """A score of many models, one line each: every experiment a dot, their mean a bar, levels to compare with.
+) -> Figure:
+    """Scores of many models, one line each and one panel for each score: every experiment a dot, their mean a bar.
 
     Parameters
     ----------
-    groups : label -> (S,) values
-    references : key of STYLE -> level
+    groups : score -> label of a model -> (S,) values
+    references : key of STYLE -> score -> level to compare with
+    labels : score -> label of its axis, and key of STYLE -> entry in the legend
     chosen : the label to stand out
     """
-    ax = axes_or_new(ax, figsize=(9.0, 0.42 * len(groups) + 1.6))
-    for name, level in references.items():
-        ax.axvline(level, label=name, zorder=0, **STYLE[name] | {"linewidth": 1.6})
-    for place, (label, values) in enumerate(groups.items()):
-        values = np.asarray(values, dtype=float)
-        ax.plot(values, np.full(len(values), place), "o", color="black", markerfacecolor="white", markersize=5)
-        ax.plot(values.mean(), place, "|", markersize=20, markeredgewidth=4,
-                color=STYLE["hybrid" if label == chosen else "physical"]["color"])  # fmt: skip
-    ax.set_yticks(range(len(groups)), list(groups))
-    ax.invert_yaxis()
-    ax.locator_params(axis="x", nbins=6)
-    ax.set(xlabel=xlabel, title=title)
-    if references:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.9 / len(groups) - 0.06), ncols=3)
-    return ax
+    n_rows = max(len(models) for models in groups.values())
+    figure, panels = plt.subplots(1, len(groups), figsize=(12.0, 0.36 * n_rows + 1.9), sharey=True, squeeze=False)
+    for ax, (score, models) in zip(panels.flat, groups.items(), strict=True):
+        for name, levels in references.items():
+            if score in levels:
+                ax.axvline(levels[score], label=labels[name], zorder=0, **STYLE[name] | {"linewidth": 1.6})
+        for place, (label, values) in enumerate(models.items()):
+            values = np.asarray(values, dtype=float)
+            ax.plot(values, np.full(len(values), place), "o", color="black", markerfacecolor="white", markersize=5)
+            colour = STYLE["hybrid" if label == chosen else "physical"]["color"]
+            ax.plot(values.mean(), place, "|", markersize=16, markeredgewidth=4, color=colour)
+        ax.set_yticks(range(len(models)), list(models))
+        ax.locator_params(axis="x", nbins=6)
+        ax.set(xlabel=labels[score])
+    panels[0, 0].invert_yaxis()
+    lines, texts = panels[0, 0].get_legend_handles_labels()
+    figure.legend(lines, texts, loc="outside lower center", ncols=3)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=14)
+    return figure
 
 
 def prices(
