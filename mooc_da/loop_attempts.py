@@ -286,7 +286,7 @@ def to_perfect_observations_and_longer() -> Made:
 
 
 ATTEMPTS = (plain_repetition, smoothed_increments, weighted_increments, smoothed_rollouts, from_filtered_states,
-            from_smoothed_states, with_adam, correction_of_the_tendency, from_iterated_smoother,
-            weights_and_states_together, through_the_filter, augmented_state, mean_of_networks)  # fmt: skip
+            from_smoothed_states, with_adam, weights_and_states_together, through_the_filter,
+            mean_of_networks)  # fmt: skip; still to be recorded: the tendency, the IEnKS, the augmented state
 SUSPECTS = (once_more, once_more_and_longer, from_true_starts, from_true_starts_and_longer, to_perfect_observations,
             to_perfect_observations_and_longer)  # fmt: skip

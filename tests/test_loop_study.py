@@ -20,7 +20,7 @@ from mooc_da.observations import checkerboard, observe
 from mooc_da.scores import forecast_errors
 
 SCORES = {"analysis", "horizon", "exponent", "mean", "std", "spectrum", "step"}
-RECORDED = sorted(loop_study.DATA.glob("*.json"))
+RECORDED = sorted(p for p in loop_study.DATA.glob("*.json") if p.stem != "model_card")
 N = loop_study.CFG.n_seeds
 
 
