@@ -11,7 +11,8 @@ covariances   B as a square root, estimates of B and R
 cycle         the one loop: cycle(method, step, observations, start), cycle_windows
 networks      CorrectionCNN, CubicRidge (the baseline), HybridModel, TendencyHybrid; latent (EOFs, autoencoder)
 learning      training_pairs, split_in_time, fit, rollout_loss; soap (SOAP, an optimiser)
-loop          close_the_loop: assimilate, learn, assimilate with what was learnt
+loop          close_the_loop: assimilate, learn, assimilate with what was learnt; its study for notebook 6
+              (loop_attempts, loop_study, loop_plots) and the model_card of what it ends with
 scores        rmse, crps, rank_histogram, forecast_errors, skill_horizon, climate
 stages        the story in cached steps (cache): truth -> observations -> analysis -> correction
 plots         the figures of data; maps those of fields, diagrams those of the story

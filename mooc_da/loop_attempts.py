@@ -1,4 +1,4 @@
-"""What notebook 6 tries, each as a function that yields the model it makes and its sigma_q^2 / dt.
+"""What notebook 6 tries, each as a function that yields, pass by pass, the models it makes and their sigma_q^2 / dt.
 
 Made and measured by :mod:`mooc_da.loop_study`. What an attempt does is its docstring.
 """
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from . import stages
 from .config import Experiment, seeded
-from .cycle import CycleResult, cycle
+from .cycle import CycleResult, cycle, cycle_windows
 from .filters import ETKF
 from .learning import fit_likelihood, rollout_loss, split_in_time, training_pairs
 from .loop import BURN_IN, PASSES, Recipe, learn, likeliest
-from .models import Step, one_thread
-from .networks import CorrectionCNN, HybridModel
-from .observations import Network, Observations, checkerboard, observe
-from .smoothers import EnKS
+from .models import Step, augmented, one_thread
+from .networks import CorrectionCNN, CubicRidge, HybridModel, TendencyHybrid
+from .observations import Network, Observations, checkerboard, observe, of_state
+from .smoothers import EnKS, IEnKS
 from .soap import SOAP
 
 CFG = Experiment()
@@ -127,6 +127,22 @@ def with_adam() -> Made:
     return twice(Recipe(optimizer=torch.optim.Adam))
 
 
+def correction_of_the_tendency() -> Made:
+    """As the course's choice, with the network inside the Runge-Kutta scheme."""
+    return twice(Recipe(), TendencyHybrid)
+
+
+def from_iterated_smoother() -> Made:
+    """As the course's choice, once, from the IEnKS over windows of 8 times in the place of the EnKS."""
+    network, observations, start = stages.correction(CFG), seen(), stages.climatological_ensemble(CFG)
+    hybrid = partial(HybridModel, PHYSICAL)
+    tuning = likeliest(hybrid(network), observations[-300:], start)
+    method = IEnKS(CFG.n_members, lag=8, shift=8, iterations=4, tolerance=1e-2, **tuning._asdict())
+    result = cycle_windows(method, hybrid(network), observations, start)
+    learn(network, hybrid, Recipe(), result, observations, generator=seeded(CFG.seed, "loop"))
+    yield tuned(hybrid(network.requires_grad_(False)))
+
+
 def weights_and_states_together() -> Made:
     """4D-Var over the weights and the states at the beginning of windows of 16 times, all windows together.
 
@@ -193,6 +209,34 @@ def through_the_filter() -> Made:
     yield tuned(model)
 
 
+def augmented_state() -> Made:
+    """Online: 56 coefficients of a cubic polynomial in five neighbours, estimated with the state by an ETKF of 100."""
+    size, scale = 100, 0.005  # the scale makes the filter's sigma_q small for the coefficients
+    (inputs, targets), _ = stages.pairs(CFG)
+    ridge = CubicRidge(inputs, targets, CFG.ridge, reach=2)
+    n_coefficients = ridge.terms.shape[1]
+
+    def model_of(theta: Tensor) -> Step:
+        def correction(x: Tensor) -> Tensor:  # term by term: all at once would be 56 times the ensemble
+            f = ridge.factors(x).unbind(-1)
+            terms = zip(theta.unbind(-1), *ridge.terms.tolist(), strict=True)
+            return scale * sum(c.unsqueeze(-1) * f[i] * f[j] * f[k] for c, i, j, k in terms)
+
+        return HybridModel(PHYSICAL, correction)
+
+    x = stages.sample(CFG, PHYSICAL, "ensemble", (size,))
+    theta = 4.0 * torch.randn(CFG.n_seeds, size, n_coefficients, dtype=x.dtype, generator=seeded(CFG.seed, "theta"))
+    online = replace(seen(), network=of_state(checkerboard, n_coefficients))
+    method = ETKF(size, model_error_std=0.05, inflation=1.002)  # likeliest of a few over the first 1200 times
+    result = cycle(method, augmented(model_of, n_coefficients), online, torch.cat((x, theta), -1))
+    learnt = result.analysis[:, -1, CFG.n_sites :]  # (S, 56)
+
+    def model(x: Tensor) -> Tensor:
+        return model_of(learnt.reshape(CFG.n_seeds, *(1 for _ in x.shape[1:-1]), n_coefficients))(x)
+
+    yield tuned(model)
+
+
 def mean_of_networks() -> Made:
     """The mean of the networks of the last three passes of the loop: no further training."""
     n_passes = len(stages.loop(CFG).likelihood)
@@ -249,6 +293,6 @@ def to_perfect_observations_and_longer() -> Made:
 
 ATTEMPTS = (plain_repetition, smoothed_increments, weighted_increments, smoothed_rollouts, from_filtered_states,
             from_smoothed_states, with_adam, weights_and_states_together, through_the_filter,
-            mean_of_networks)  # fmt: skip
+            correction_of_the_tendency, from_iterated_smoother, augmented_state, mean_of_networks)  # fmt: skip
 SUSPECTS = (once_more, once_more_and_longer, from_true_starts, from_true_starts_and_longer, to_perfect_observations,
             to_perfect_observations_and_longer)  # fmt: skip

@@ -81,27 +81,32 @@ def compared(
 
 
 def prices(
-    studies: Mapping[str, Mapping[str, Sequence]], level: float, labels: Mapping[str, str], title: str = ""
+    studies: Mapping[str, Mapping[str, Sequence]],
+    references: Mapping[str, float],
+    labels: Mapping[str, str],
+    title: str = "",
 ) -> Figure:
     """A score against how much there is of something, one panel for each study: setting -> (S,) values.
 
     Parameters
     ----------
     studies : title of a panel -> label of a setting -> values
-    level : of the setting all panels share, the course's own
-    labels : "score" -> label of the axis, "level" -> what the line says
+    references : key of STYLE -> level to compare with, the course's own setting
+    labels : "score" -> label of the axis, and key of STYLE -> entry in the legend
     """
-    figure, panels = plt.subplots(1, len(studies), figsize=(11.0, 3.8), sharey=True)
+    figure, panels = plt.subplots(1, len(studies), figsize=(11.0, 4.2), sharey=True)
     for ax, (study, settings) in zip(panels, studies.items(), strict=True):
         for place, values in enumerate(settings.values()):
             values = np.asarray(values, dtype=float)
             ax.plot(np.full(len(values), place), values, "o", color="black", markerfacecolor="white", markersize=5)
         means = [np.mean(np.asarray(values, dtype=float)) for values in settings.values()]
         ax.plot(range(len(means)), means, color=STYLE["hybrid"]["color"])
-        ax.axhline(level, label=labels["level"], **STYLE["physical"] | {"linewidth": 1.6})
+        for name, level in references.items():
+            ax.axhline(level, label=labels[name], zorder=0, **STYLE[name] | {"linewidth": 1.6})
         ax.set_xticks(range(len(settings)), list(settings))
         ax.set(xlabel=study, xlim=(-0.4, len(settings) - 0.6))
     panels[0].set(ylabel=labels["score"])
-    panels[0].legend(loc="best")
+    lines, texts = panels[0].get_legend_handles_labels()
+    figure.legend(lines, texts, loc="outside lower center", ncols=len(references))
     figure.suptitle(title, x=0.01, ha="left", fontsize=14)
     return figure

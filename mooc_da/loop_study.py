@@ -24,6 +24,7 @@ from torch import Tensor
 
 from . import stages
 from .config import Experiment
+from .filters import FilterDivergence
 from .learning import rollout_loss, rollout_pairs, split_in_time
 from .loop import PASSES
 from .loop_attempts import (
@@ -150,9 +151,16 @@ def priced(**data) -> Made:
     return going_round(SHORT, network=first_network(observations), observations=observations)
 
 
+def every_eighth(k: int) -> Pick:
+    """An eighth of the points, in turn."""
+    return Pick(k % 8, 8)
+
+
 PRICES = {
     "all points": {"network": everywhere},
     "a quarter of the points": {"network": every_fourth},
+    "an eighth of the points": {"network": every_eighth},
+    "noise 0.1": {"std": 0.1},
     "noise 0.4": {"std": 0.4},
     "1250 times": {"n_times": 1250},
     "2500 times": {"n_times": 2500},
@@ -177,18 +185,26 @@ def path(name: str) -> Path:
 
 
 def run(name: str) -> dict:
-    """Run an experiment and measure every model it yields; ``seconds`` is what it took to make each."""
+    """Run an experiment and measure every model it yields; ``seconds`` is what it took to make each.
+
+    A filter that diverges ends it: that is a result, too, and is kept in ``diverged``.
+    """
     make, rows, begin = EXPERIMENTS[name], [], time.process_time()
-    for model, variance in make():
-        seconds = time.process_time() - begin
-        rows.append({"seconds": seconds, "variance": torch.as_tensor(variance).tolist()} | measured(model, variance))
-        print(
-            name, len(rows), *(f"{k} {v[0]}" for k, v in rows[-1].items() if k in ("analysis", "horizon")), flush=True
-        )
-        begin = time.process_time()
     how = inspect.getdoc(make.func if isinstance(make, partial) else make)
     made_by = f'python -m mooc_da.loop_study "{name}"'
-    return {"name": name, "how": how, "made by": made_by, "torch": torch.__version__, "passes": rows}
+    record = {"name": name, "how": how, "made by": made_by, "torch": torch.__version__, "passes": rows}
+    try:
+        for model, variance in make():
+            seconds = time.process_time() - begin
+            rows.append(
+                {"seconds": seconds, "variance": torch.as_tensor(variance).tolist(), **measured(model, variance)}
+            )
+            print(name, len(rows), *(f"{score} {rows[-1][score][0]}" for score in ("analysis", "horizon")), flush=True)
+            begin = time.process_time()
+    except (FilterDivergence, FloatingPointError) as error:
+        record["diverged"] = str(error)
+        print(name, error, flush=True)
+    return record
 
 
 def results(name: str) -> dict:

@@ -1,7 +1,8 @@
 """The model card of the surrogate that the loop ends with: what it is, what it is good for, and where it fails.
 
-``python -m mooc_da.model_card`` measures everything anew, in some minutes, and writes ``loop_data/model_card.json``
-and ``notebooks/model_card.md``. The sections follow Mitchell et al. (2019, doi 10.1145/3287560.3287596).
+``python -m mooc_da.model_card``, in the root of the repository, measures everything anew, in some minutes, and writes
+``loop_data/model_card.json`` and ``notebooks/model_card.md``. The sections follow Mitchell et al. (2019,
+doi 10.1145/3287560.3287596).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .models import Step, one_thread, repeated, trajectory
 from .networks import HybridModel
 from .scores import Estimate, forecast_errors, over_seeds, rank_histogram, rmse, skill_horizon
 
-FACTS, CARD = DATA / "model_card.json", Path(__file__).parents[1] / "notebooks" / "model_card.md"
+FACTS, CARD = DATA / "model_card.json", Path("notebooks", "model_card.md")
 MTU = round(1 / CFG.dt)  # steps
 LEADS = (0.5, 1.0, 2.0, 5.0)  # MTU
 STUDIED = {
@@ -88,18 +89,22 @@ def long_run(model: Step, n_starts: int = 100, length: int = 1000) -> dict:
 def failures(model: HybridModel) -> dict:
     """Horizons, MTU, where the surrogate was not made for; the physical model's under the same circumstances beside."""
     half = replace(PHYSICAL, dt=CFG.dt / 2)
+    ring = stages.forecast_truth(CFG)[:200, -1]
+    generator = torch.Generator().manual_seed(CFG.seed)
+    twice = ring.repeat(1, 2)
+    twice = twice + 0.1 * torch.randn(twice.shape, dtype=twice.dtype, generator=generator)
     cases = {
-        "as learnt": (NATURE, PHYSICAL, model),
-        "forcing of nature and of the physical model higher by 1": stronger(model, 1.0),
-        "forcing of nature and of the physical model higher by 2": stronger(model, 2.0),
-        "forcing of nature and of the physical model lower by 2": stronger(model, -2.0),
-        "half the time step": (NATURE, PHYSICAL, repeated(HybridModel(half, model.correction), 2)),
+        "as learnt": (NATURE, PHYSICAL, model, ring),
+        "forcing of nature and of the physical model higher by 1": (*stronger(model, 1.0), ring),
+        "forcing of nature and of the physical model higher by 2": (*stronger(model, 2.0), ring),
+        "forcing of nature and of the physical model lower by 2": (*stronger(model, -2.0), ring),
+        "half the time step": (NATURE, PHYSICAL, repeated(HybridModel(half, model.correction), 2), ring),
+        "a ring of 80 points": (NATURE, PHYSICAL, model, twice),
     }
-    scores = {
-        name: {"physical": horizons(nature, physical), "surrogate": horizons(nature, hybrid)}
-        for name, (nature, physical, hybrid) in cases.items()
+    return {
+        name: {"physical": horizons(nature, physical, states), "surrogate": horizons(nature, hybrid, states)}
+        for name, (nature, physical, hybrid, states) in cases.items()
     }
-    return scores | {"a ring of 80 points": larger_ring(model)}
 
 
 def stronger(model: HybridModel, more: float) -> tuple[Step, Step, Step]:
@@ -108,23 +113,14 @@ def stronger(model: HybridModel, more: float) -> tuple[Step, Step, Step]:
     return replace(NATURE, forcing=NATURE.forcing + more), physical, HybridModel(physical, model.correction)
 
 
-def horizons(nature: Step, model: Step) -> list[float]:
-    """Skill horizon of a model in the climate of that nature, over 200 starts, for each experiment."""
-    starts = repeated(nature, 200)(stages.forecast_truth(CFG)[:200, -1])
-    runs = trajectory(nature, starts, CFG.n_forecast)
+def horizons(nature: Step, model: Step, states: Tensor) -> list[float | None]:
+    """Skill horizon of a model for each experiment, None if beyond the longest forecast.
+
+    From ``states`` (n, Nx), once they have reached that nature's attractor and forgotten each other: 30 MTU.
+    """
+    runs = trajectory(nature, repeated(nature, 600)(states), CFG.n_forecast)
     errors = forecast_errors(model, runs.expand(CFG.n_seeds, *runs.shape))
     return [h if h == h else None for h in skill_horizon(errors, float(runs.std()) / 2, CFG.dt).tolist()]
-
-
-def larger_ring(model: HybridModel) -> dict:
-    """The same on a ring of 80 points: two copies of the ring that have lived long enough to differ."""
-    generator = torch.Generator().manual_seed(CFG.seed)
-    starts = stages.forecast_truth(CFG)[:200, -1].repeat(1, 2)
-    starts = repeated(NATURE, 600)(starts + 0.1 * torch.randn(starts.shape, dtype=starts.dtype, generator=generator))
-    runs = trajectory(NATURE, starts, CFG.n_forecast)
-    runs = runs.expand(CFG.n_seeds, *runs.shape)
-    return {name: skill_horizon(forecast_errors(step, runs), float(runs.std()) / 2, CFG.dt).tolist()
-            for name, step in {"physical": PHYSICAL, "surrogate": model}.items()}  # fmt: skip
 
 
 # Written

@@ -190,12 +190,16 @@ class CubicRidge(nn.Module):
         self.register_buffer("coefficients", torch.linalg.solve(gram, moment).squeeze(-1))  # (*batch, F)
 
     def features(self, x: Tensor) -> Tensor:
-        """(*batch, ..., Nx) -> (*batch, ..., Nx, F)."""
-        z = (x - self.expanded(self.mean, x)) / self.expanded(self.std, x)
-        shifts = [z.roll(-j, -1) for j in range(-self.reach, self.reach + 1)]
-        factors = torch.stack((torch.ones_like(z), *shifts), -1)
+        """The monomials at every point: (*batch, ..., Nx) -> (*batch, ..., Nx, F)."""
+        factors = self.factors(x)
         i, j, k = self.terms
         return factors[..., i] * factors[..., j] * factors[..., k]
+
+    def factors(self, x: Tensor) -> Tensor:
+        """What they are products of, one and the standardised neighbours: (*batch, ..., Nx, 2 reach + 2)."""
+        z = (x - self.expanded(self.mean, x)) / self.expanded(self.std, x)
+        shifts = [z.roll(-j, -1) for j in range(-self.reach, self.reach + 1)]
+        return torch.stack((torch.ones_like(z), *shifts), -1)
 
     @staticmethod
     def expanded(scale: Tensor, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from mooc_da import loop_attempts, loop_study, stages
 from mooc_da.cycle import CycleResult
+from mooc_da.filters import FilterDivergence
 from mooc_da.loop import Recipe
 from mooc_da.loop_study import EXPERIMENTS, PRICES, main, measured, path, results
 from mooc_da.models import spin_up, trajectory
@@ -168,6 +169,19 @@ def test_without_names_all_are_listed_and_unknown_ones_are_refused(study, capsys
     assert not list(study.glob("*.json"))
 
 
+def test_that_an_experiment_diverges_is_recorded_and_the_next_is_run(study):
+    def lost():
+        """Lost."""
+        yield None, 0.5
+        raise FilterDivergence("at time 3 of 9")
+
+    loop_study.EXPERIMENTS["lost"] = lost
+    main(["lost", "nothing at all"])
+    assert results("lost")["diverged"] == "at time 3 of 9"
+    assert len(results("lost")["passes"]) == 1
+    assert "diverged" not in results("nothing at all")
+
+
 def test_the_real_ones_are_listed_too(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(loop_study, "DATA", tmp_path / "data")
     main([])
@@ -182,7 +196,7 @@ def test_every_experiment_is_recorded_as_it_is(name):
     assert kept["name"] == name
     assert kept["how"] == inspect.getdoc(of(EXPERIMENTS[name]))
     assert kept["made by"] == f'python -m mooc_da.loop_study "{name}"'
-    assert kept["passes"]
+    assert bool(kept["passes"]) != ("diverged" in kept)
     for row in kept["passes"]:
         assert row.keys() == SCORES | {"seconds", "variance"}
         assert row["seconds"] >= 0

@@ -1,6 +1,7 @@
 """The card says what was measured, and the measurements are what the course promises."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ FACTS = json.loads(model_card.FACTS.read_text(encoding="utf-8"))
 
 
 def test_the_card_in_the_notebooks_folder_is_the_one_that_the_numbers_make():
-    assert model_card.CARD.read_text(encoding="utf-8") == model_card.card(), "run python -m mooc_da.model_card"
+    card = Path(__file__).parents[1] / model_card.CARD
+    assert card.read_text(encoding="utf-8") == model_card.card(), "run python -m mooc_da.model_card"
 
 
 def test_a_card_of_other_numbers_is_another_card():
