@@ -21,11 +21,12 @@ def over_passes(
 
     Parameters
     ----------
-    values : six scores -> (P, S), P passes of S experiments
+    values : score -> (P, S), P passes of S experiments; three panels stand side by side
     references : key of STYLE -> score -> level; a level that is missing is not drawn
     labels : score -> label of its axis, and key of STYLE -> entry in the legend
     """
-    figure, panels = plt.subplots(2, 3, figsize=(13.0, 6.4), sharex=True)
+    n_rows = -(-len(values) // 3)
+    figure, panels = plt.subplots(n_rows, 3, figsize=(13.0, 3.2 * n_rows), sharex=True, squeeze=False)
     for ax, (score, rows) in zip(panels.flat, values.items(), strict=True):
         rows = np.asarray(rows)
         banded(np.arange(1, len(rows) + 1), rows.T, "hybrid", ax=ax, label=labels["hybrid"])
