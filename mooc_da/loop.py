@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -23,7 +24,10 @@ from .observations import Observations
 from .smoothers import EnKS
 from .soap import SOAP
 
-SIGMAS, INFLATIONS = (0.07, 0.04, 0.02, 0.01, 0.005), (1.0, 1.02)  # sigma_q of a step, and factors, to choose from
+SIGMAS, INFLATIONS = (
+    (0.12, 0.07, 0.04, 0.02, 0.01, 0.005),
+    (1.0, 1.02),
+)  # sigma_q of a step, and factors, to choose from
 N_TUNING, N_FORGET, BURN_IN = 300, 100, 200  # times to choose on, of which the first do not count; first of a run
 
 
@@ -36,7 +40,7 @@ class Tuning(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one pass through the loop learns; the default is what paid best of all that notebook 6 compares.
+    """How one pass through the loop learns; the default is what paid best of what notebook 6 compares.
 
     Parameters
     ----------
@@ -61,6 +65,11 @@ class Recipe:
             raise ValueError(f"targets = {self.targets!r}: expected 'observations' or 'states'.")
         if self.lag < 0 or self.n_steps < 1:
             raise ValueError(f"lag = {self.lag}, n_steps = {self.n_steps}: expected lag >= 0 and n_steps >= 1.")
+        if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
+            raise ValueError(
+                f"epochs = {self.epochs}, batch_size = {self.batch_size}, learning_rate = {self.learning_rate}: "
+                "expected positive numbers."
+            )
 
     def pairs(self, result: CycleResult, observations: Observations) -> Pairs:
         """What to learn from, made of a run of the smoother and the observations of the same times."""
@@ -106,8 +115,15 @@ def close_the_loop(
     observations : (K, Ny) for one network, (S, K, Ny) for S
     start : (Ne, Nx) or (S, Ne, Nx), an ensemble to begin every run of the filter with
     passes : a recipe for each
-    held_out : share of the observations, the last, that nothing is fitted to; they choose sigma_q, inflation, the
-        weights within a training, and the pass to stop at
+    held_out : share of the observations, the last, that nothing is fitted to here; they choose sigma_q, inflation,
+        the weights within a training, and the pass to stop at
+
+    Raises
+    ------
+    ValueError
+        if shapes do not fit, there are too few times, or times without a step of the model between them
+    FilterDivergence
+        if the filter of an experiment diverges, whatever it is told; ends the loop of all of them
     """
     first = round(len(observations) * (1 - held_out))
     n_tuning = min(N_TUNING, len(observations) - first)
@@ -116,9 +132,20 @@ def close_the_loop(
             f"{len(observations)} observation times, {n_tuning} held out: too few to hold out more than {N_FORGET} "
             f"and to learn from more than {BURN_IN}."
         )
+    for recipe in passes:
+        if min(first - BURN_IN, len(observations) - first) <= max(recipe.n_steps, recipe.lag):
+            raise ValueError(
+                f"n_steps = {recipe.n_steps}, lag = {recipe.lag}: too long for {len(observations)} observation times."
+            )
+    batch = tuple(network.form["batch"])
+    if observations.y.shape[:-2] != batch or start.shape[:-2] not in ((), batch):
+        raise ValueError(
+            f"Networks {batch}, observations {tuple(observations.y.shape)}, start {tuple(start.shape)}: expected the "
+            "observations of one experiment for each network, and one ensemble for each or one for all."
+        )
     if any(observations.steps_before(k) != 1 for k in range(1, len(observations))):
         raise ValueError("observations: expected a time at every step of the model, with NaN where nothing is seen.")
-    best, kept = torch.full(network.form["batch"], -torch.inf, dtype=start.dtype, device=start.device), {}
+    best, kept = torch.full(batch, -torch.inf, dtype=start.dtype, device=start.device), {}
     try:
         for number, recipe in enumerate((*passes, None)):
             step = hybrid(network.eval())
@@ -180,32 +207,52 @@ def likeliest(step: Step, observations: Observations, start: Tensor) -> Tuning:
     Raises
     ------
     FilterDivergence
-        if the filter diverges under all candidates
+        if the filter of an experiment diverges under all candidates
+    ValueError
+        if there is nothing to tell them apart: an experiment that sees nothing after the first N_FORGET times
     """
     candidates = torch.tensor(list(itertools.product(SIGMAS, INFLATIONS)), dtype=start.dtype, device=start.device)
     found = likelihoods(step, observations, start, candidates)
-    if torch.isneginf(found).all():
+    if torch.isnan(found).any():
+        raise ValueError(
+            f"{len(observations)} observation times, the first {N_FORGET} of which do not count: in the others an "
+            "experiment has seen nothing, so that no tuning is likelier than another."
+        )
+    if (lost := torch.isneginf(found).all(-1)).any():
         raise FilterDivergence(
-            f"The filter diverged with every sigma_q in {SIGMAS} and inflation in {INFLATIONS}: the model is too poor "
-            "for so few observations. Learn the first network from more of them."
+            f"The filter diverged with every sigma_q in {SIGMAS} and inflation in {INFLATIONS}, in "
+            f"{int(lost.sum())} of {lost.numel()} experiments: the model is too poor for so few observations. Learn "
+            "the first network from more of them."
         )
     best = found.argmax(-1)
     return Tuning(*(values[best] for values in candidates.unbind(-1)))
 
 
 def likelihoods(step: Step, observations: Observations, start: Tensor, candidates: Tensor) -> Tensor:
-    """Mean log-likelihood of an observation time under each candidate (C, 2), (..., C); -inf where the filter diverges.
+    """Mean log-likelihood of an observation time under each candidate (C, 2): (..., C).
 
-    All candidates run side by side, as a batch of filters; only if one of them diverges, each alone.
+    All candidates run side by side, as a batch of filters; only if one of them diverges, each alone, and if that
+    diverges, each experiment alone; -inf where it is the experiment's own filter.
     """
+    with suppress(FilterDivergence):
+        return counted(step, observations, start, candidates)
+    if len(candidates) > 1:
+        return torch.cat([likelihoods(step, observations, start, c) for c in candidates.split(1)], -1)
+    batch = torch.broadcast_shapes(start.shape[:-2], observations.y.shape[:-2])
+    y, start = (x.expand(*batch, *x.shape[-2:]) for x in (observations.y, start))
+    found = start.new_full((*batch, 1), -torch.inf)
+    for s in itertools.product(*map(range, batch)):
+        only = torch.full_like(y, torch.nan)  # the others see nothing, from the same start
+        only[s] = y[s]
+        with suppress(FilterDivergence):
+            found[s] = counted(step, replace(observations, y=only), start[s].expand_as(start), candidates)[s]
+    return found
+
+
+def counted(step: Step, observations: Observations, start: Tensor, candidates: Tensor) -> Tensor:
+    """As :func:`likelihoods`, as long as no filter diverges."""
     several = replace(observations, y=observations.y.unsqueeze(-3))  # (..., 1, K, Ny)
     sigma, inflation = candidates.unbind(-1)
     filter_ = ETKF(start.shape[-2], model_error_std=sigma, inflation=inflation)
-    try:
-        result = cycle(filter_, step, several, start.unsqueeze(-3))
-    except FilterDivergence:
-        if len(candidates) == 1:
-            batch = torch.broadcast_shapes(start.shape[:-2], observations.y.shape[:-2])
-            return start.new_full((*batch, 1), -torch.inf)
-        return torch.cat([likelihoods(step, observations, start, c) for c in candidates.split(1)], -1)
+    result = cycle(filter_, step, several, start.unsqueeze(-3))
     return result.diagnostics["log_likelihood"][..., N_FORGET:].nanmean(-1)

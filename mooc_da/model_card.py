@@ -16,6 +16,7 @@ from torch import Tensor
 
 from . import stages
 from .cycle import cycle
+from .loop import PASSES
 from .loop_attempts import CFG, NATURE, PHYSICAL
 from .loop_study import DATA, results, the_surrogate
 from .models import Step, one_thread, repeated, trajectory
@@ -49,7 +50,7 @@ def facts() -> dict:
     return {
         "torch": torch.__version__,
         "parameters": weights,
-        "passes": [int(n) + 1 for n in stages.loop(CFG).best()],
+        "passes": stages.loop(CFG).best().tolist(),
         "range": [float(states.min()), float(states.max())],
         "variance": variance.tolist(),
         "leads": {f"{lead:g}": errors[:, round(lead * MTU)].tolist() for lead in LEADS},
@@ -147,15 +148,16 @@ experiments, each with a truth, observations and a network of its own.
 
 Lorenz-96 with F = {PHYSICAL.forcing:g} (RK4, step {CFG.dt:g} MTU) plus a periodic convolutional network of
 {facts["parameters"]} parameters that corrects the step: `stages.surrogate(Experiment())` in
-`HybridModel(stages.physical_model(cfg), …)`. Kept: the weights after pass {among(facts["passes"])}, chosen by held-out
-observations.
+`HybridModel(stages.physical_model(cfg), …)`. Kept: the weights after
+{among(facts["passes"])} of the loop's {len(PASSES)} passes, chosen by held-out observations.
 
 **For:** teaching; forecasts and data assimilation in the twin experiment of this course. **Not for:** anything else.
 
 ## Data
 
-Observations alone: {observed}, seen by each of the five. The last fifth chose $\\sigma_q$, inflation, weights and pass;
-the truth was asked for nothing. The states of that period lie between {low_high[0]:.1f} and {low_high[1]:.1f}: the
+Observations alone: {observed}, seen by each of the five. The last fifth chose $\\sigma_q$, inflation, weights and pass.
+No run was shown the truth; the *form* of the loop (lengths of rollouts, lags, epochs) comes from trials whose scores
+were taken on the truth. The true states of that period lie between {low_high[0]:.1f} and {low_high[1]:.1f}: the
 range it knows.
 
 ## Skill

@@ -76,7 +76,10 @@ def picked(H: Operator, n_sites: int, device: torch.device | str = "cpu") -> Ten
     ValueError
         if H does anything else than pick points
     """
-    index = H(torch.arange(n_sites, dtype=torch.float64, device=device)).round().long()
+    try:
+        index = H(torch.arange(n_sites, dtype=torch.float64, device=device)).round().long()
+    except (IndexError, RuntimeError) as error:
+        raise ValueError(f"H does not take a state of {n_sites} points: {error}") from error
     probe = torch.arange(1, n_sites + 1, dtype=torch.float64, device=device).sin()  # no zero, which 2 x would leave
     if (index < 0).any() or (index >= n_sites).any() or not torch.equal(H(probe), probe[index]):
         raise ValueError("H does not pick points: where it observes cannot be told.")
@@ -141,13 +144,15 @@ class Observations:
         Raises
         ------
         ValueError
-            if an operator does anything else than pick points
+            if an operator does anything else than pick points, each once
         """
         values = self.y.new_zeros(*self.y.shape[:-1], n_sites)
         precision = torch.zeros_like(values)
         for k in range(len(self)):
             if (obs := self[k]) is not None:
                 points = picked(obs.H, n_sites, self.y.device)
+                if len(points.unique()) < len(points):
+                    raise ValueError(f"time {k}: a point is observed twice; give the mean of both, with its variance.")
                 values[..., k, points], precision[..., k, points] = obs.y, (1.0 / obs.R).expand_as(obs.y)
         return values, precision
 

@@ -33,14 +33,21 @@ class SOAP(torch.optim.Optimizer):
     Raises
     ------
     ValueError
-        if a parameter has fewer than two axes: it would have no rows and columns
+        if a parameter has fewer than two axes: it would have no rows and columns; if a number is out of range
     """
 
     def __init__(
         self, parameters: Iterable[Tensor], lr: float = 4e-3, *, beta: float = 0.95, renewal: int = 10
     ) -> None:
+        if not (lr >= 0 and 0 <= beta < 1 and renewal >= 1):
+            raise ValueError(
+                f"lr = {lr}, beta = {beta}, renewal = {renewal}: expected lr >= 0, 0 <= beta < 1 <= renewal."
+            )
         super().__init__(parameters, {"lr": lr, "betas": (beta, beta), "renewal": renewal})
-        for p in (p for group in self.param_groups for p in group["params"]):
+
+    def add_param_group(self, param_group: dict) -> None:
+        super().add_param_group(param_group)
+        for p in self.param_groups[-1]["params"]:
             if p.ndim < 2:
                 raise ValueError(f"A parameter has shape {tuple(p.shape)}: SOAP takes matrices, (..., n, m).")
 

@@ -13,7 +13,7 @@ from mooc_da.config import seeded
 from mooc_da.cycle import CycleResult, cycle
 from mooc_da.filters import ETKF, FilterDivergence
 from mooc_da.learning import training_pairs
-from mooc_da.loop import Recipe, Tuning, chosen, close_the_loop, learn, likeliest
+from mooc_da.loop import Recipe, Tuning, chosen, close_the_loop, learn, likeliest, likelihoods
 from mooc_da.models import Lorenz96, spin_up, trajectory
 from mooc_da.networks import CorrectionCNN, HybridModel
 from mooc_da.observations import checkerboard, everywhere, observe
@@ -90,6 +90,9 @@ def equal(first, second):
         ({"targets": "truth"}, "targets = 'truth': expected 'observations' or 'states'"),
         ({"lag": -1}, "lag = -1"),
         ({"n_steps": 0}, "n_steps = 0"),
+        ({"epochs": 0}, "epochs = 0.*expected positive"),
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({"learning_rate": -1.0}, "learning_rate = -1.0"),
     ),
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(wrong, message):
@@ -188,6 +191,31 @@ def test_a_candidate_under_which_the_filter_diverges_is_left_out(monkeypatch):
     expected = likeliest(PHYSICAL, seen, start)
     monkeypatch.setattr(loop, "SIGMAS", (1e200, 0.3, 0.1))
     assert torch.equal(likeliest(PHYSICAL, seen, start).model_error_std, expected.model_error_std)
+
+
+def test_an_experiment_that_diverges_does_not_decide_for_another(monkeypatch):
+    _, seen, start = problem(1, 2, n_times=80)
+    sane = likelihoods(PHYSICAL, seen, start, torch.tensor([[0.3, 1.0], [0.1, 1.0]]).double())
+
+    def blows_up(x):  # the model of the second experiment, once the filter has moved it: it sees 1e3 too much
+        return torch.where(x.abs() > 100, torch.inf, PHYSICAL(x))
+
+    y = seen.y.clone()
+    y[1, 60:] += 1e3
+    spoilt = replace(seen, y=y)
+    found = likelihoods(blows_up, spoilt, start, torch.tensor([[0.3, 1.0], [0.1, 1.0]]).double())
+    assert_close(found[0], sane[0])
+    assert torch.isneginf(found[1]).all()
+    with pytest.raises(FilterDivergence, match="in 1 of 2 experiments"):
+        likeliest(blows_up, spoilt, start)
+
+
+def test_what_tells_no_tuning_from_another_is_refused():
+    _, seen, start = problem(1, 2, n_times=80)
+    y = seen.y.clone()
+    y[1, loop.N_FORGET :] = torch.nan
+    with pytest.raises(ValueError, match="no tuning is likelier"):
+        likeliest(PHYSICAL, replace(seen, y=y), start)
 
 
 def test_a_filter_that_always_diverges_is_reported(monkeypatch):
@@ -435,9 +463,10 @@ def test_observations_that_pick_no_points_cannot_be_met_but_states_can():
         (lambda seen, start: (replace(seen, y=seen.y * torch.nan), start), "all values are missing"),
         (lambda seen, start: (seen, start.float()), "torch.float32"),
         (lambda seen, start: (seen, start[..., :6]), "belong to grids|expected"),
-        (lambda seen, start: (replace(seen, y=seen.y.expand(3, -1, -1)), start.expand(3, -1, -1)), "networks"),
+        (lambda seen, start: (replace(seen, y=seen.y.expand(3, -1, -1)), start.expand(3, -1, -1)), "Networks"),
+        (lambda seen, start: (seen, start.expand(3, -1, -1)), "one ensemble for each"),
     ),
-    ids=("NaN in the start", "nothing seen", "precision", "grid", "experiments"),
+    ids=("NaN in the start", "nothing seen", "precision", "grid", "experiments", "starts"),
 )
 def test_what_does_not_fit_is_refused_before_anything_is_learnt(wrong, message):
     _, seen, start = problem(1)

@@ -253,3 +253,11 @@ def test_an_operator_that_mixes_points_has_no_place_on_the_grid(randn, generator
     seen = observe(randn(3, SITES), lambda k: lambda x: x[..., 1:] - x[..., :-1], 0.1, generator=generator)
     with pytest.raises(ValueError, match="does not pick points"):
         seen.on_grid(SITES)
+
+
+def test_a_point_observed_twice_or_a_grid_that_is_too_small_is_refused(randn):
+    twice = Observations(randn(4, 2), lambda k: lambda x: x[..., [3, 3]], torch.ones(2, dtype=torch.float64))
+    with pytest.raises(ValueError, match="time 0: a point is observed twice"):
+        twice.on_grid(SITES)
+    with pytest.raises(ValueError, match="does not take a state of 3 points"):
+        twice.on_grid(3)

@@ -245,3 +245,15 @@ def test_a_loss_that_is_not_finite_from_the_first_batch_on_is_reported_as_with_a
     with pytest.raises(FloatingPointError, match="loss became NaN in epoch 1"):
         fit(network, pairs, pairs, epochs=2, optimizer=SOAP, loss=lambda *args: one_step_loss(*args) * bad)
     assert all(torch.isfinite(p).all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("wrong", ({"renewal": 0}, {"beta": 1.0}, {"lr": -1.0}))
+def test_numbers_out_of_range_are_refused(wrong, randn):
+    with pytest.raises(ValueError, match="expected lr >= 0"):
+        SOAP([randn(2, 3).requires_grad_()], **wrong)
+
+
+def test_a_vector_is_refused_also_when_it_is_added_later(randn):
+    optimizer = SOAP([randn(2, 3).requires_grad_()])
+    with pytest.raises(ValueError, match="takes matrices"):
+        optimizer.add_param_group({"params": [randn(3).requires_grad_()]})
