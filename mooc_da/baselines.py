@@ -81,7 +81,8 @@ def closed_loop() -> Step:
     """The hybrid at the end of the loop (notebook 6): rollouts from smoothed states that meet the observations."""
     model, start = cnn(), stages.climatological_ensemble(EXPERIMENT)[0]
     hybrid = partial(HybridModel, model.physical)
-    *_, _ = close_the_loop(model.correction, hybrid, challenge.observations(), start)
+    for _ in close_the_loop(model.correction, hybrid, challenge.observations(), start):
+        pass  # the network is trained in place
     return model
 
 

@@ -92,9 +92,17 @@ def twice(recipe: Recipe, hybrid: Callable = HybridModel, network: nn.Module | N
     return going_round((recipe,) * N_PASSES, hybrid, network)
 
 
+INCREMENTS = Recipe(lag=0, n_steps=1, targets="states", epochs=8, batch_size=64, optimizer=torch.optim.Adam)
+
+
 def plain_repetition() -> Made:
     """Filtered analyses, one step, Adam, as in notebook 2: what is learnt is the increment."""
-    return twice(Recipe(lag=0, n_steps=1, targets="states", epochs=8, batch_size=64, optimizer=torch.optim.Adam))
+    return twice(INCREMENTS)
+
+
+def plain_repetition_to_the_end() -> Made:
+    """As plain repetition, but as many passes as the loop has: seven."""
+    return going_round((INCREMENTS,) * len(PASSES))
 
 
 def smoothed_increments() -> Made:
@@ -291,8 +299,9 @@ def to_perfect_observations_and_longer() -> Made:
     return one_more_pass(true_states(), seen(std=1e-6), 4 * PASSES[-1].epochs)
 
 
-ATTEMPTS = (plain_repetition, smoothed_increments, weighted_increments, smoothed_rollouts, from_filtered_states,
-            from_smoothed_states, with_adam, weights_and_states_together, through_the_filter,
-            correction_of_the_tendency, from_iterated_smoother, augmented_state, mean_of_networks)  # fmt: skip
+ATTEMPTS = (plain_repetition, plain_repetition_to_the_end, smoothed_increments, weighted_increments,
+            smoothed_rollouts, from_filtered_states, from_smoothed_states, with_adam, weights_and_states_together,
+            through_the_filter, correction_of_the_tendency, from_iterated_smoother, augmented_state,
+            mean_of_networks)  # fmt: skip
 SUSPECTS = (once_more, once_more_and_longer, from_true_starts, from_true_starts_and_longer, to_perfect_observations,
             to_perfect_observations_and_longer)  # fmt: skip

@@ -156,10 +156,16 @@ def every_eighth(k: int) -> Pick:
     return Pick(k % 8, 8)
 
 
+def every_twentieth(k: int) -> Pick:
+    """A twentieth of the points, in turn: two of forty."""
+    return Pick(k % 20, 20)
+
+
 PRICES = {
     "all points": {"network": everywhere},
     "a quarter of the points": {"network": every_fourth},
     "an eighth of the points": {"network": every_eighth},
+    "a twentieth of the points": {"network": every_twentieth},
     "noise 0.1": {"std": 0.1},
     "noise 0.4": {"std": 0.4},
     "1250 times": {"n_times": 1250},

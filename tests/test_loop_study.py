@@ -55,11 +55,10 @@ def test_the_price_of_data_is_asked_with_data_there_is(name):
     assert seen.y.shape[:2] == (N, PRICES[name].get("n_times", loop_study.CFG.n_assimilated))
     assert len(seen) <= stages.test_times(loop_study.CFG).start
     assert_close(seen.R.sqrt(), torch.full_like(seen.R, PRICES[name].get("std", 0.2)))
-    points = [set(seen[k].H(torch.arange(40)).tolist()) for k in range(8)]
-    if "eighth" in name or "quarter" in name:
-        period = 8 if "eighth" in name else 4
+    period = {"a quarter of the points": 4, "an eighth of the points": 8, "a twentieth of the points": 20}.get(name)
+    if period:
         assert seen.y.shape[-1] == 40 // period
-        assert set().union(*points[:period]) == set(range(40))
+        assert set().union(*(set(seen[k].H(torch.arange(40)).tolist()) for k in range(period))) == set(range(40))
 
 
 def test_observations_of_the_study_are_the_course_s_by_default():

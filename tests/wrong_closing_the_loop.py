@@ -57,6 +57,8 @@ WRONG = {
         (REPEATED.format(STEP, "1 - r", "b / s"), "has *found*. What remains of 1?"),
         (REPEATED.format("r = s * r", "r", "b / s"), "share that it leaves"),
         (REPEATED.format("r = r - (s - b)", "r", "b / s"), "*still left*"),
+        (REPEATED.format("r = max(0.0, r - (s - b))", "r", "b / s"), "never too much"),
+        (REPEATED.format("r = r * (1 - s + b)", "r", "b / s"), "no share of $r_n$"),
         (REPEATED.format(STEP, "r - (s * r - b)", "b / s"), "one pass too many"),
         (REPEATED.format(STEP, "b / s", "b / s"), "after $n$ passes"),
         (REPEATED.format(STEP, "r", "0"), "brings $b$ anew"),

@@ -112,6 +112,8 @@ def what_repetition_leaves(remaining, limit) -> str:
         "That is what the correction has *found*. What remains of 1?": 1 - right,
         "$s$ is the share that a pass finds. What is the share that it leaves?": s**n,
         "A pass finds a share of what is *still left*, not of the error at the beginning.": 1 - n * (s - b),
+        "A pass finds a share of what is *still left*, and never too much.": (1 - n * (s - b)).clamp(0),
+        "$b$ is as large in every pass, however little is left: it is no share of $r_n$.": (q + b) ** n,
         "This is one pass too many.": end + q ** (n + 1) * (1 - end),
         "This is what is left in the end. And after $n$ passes?": end,
     }
