@@ -24,10 +24,8 @@ from .observations import Observations
 from .smoothers import EnKS
 from .soap import SOAP
 
-SIGMAS, INFLATIONS = (
-    (0.12, 0.07, 0.04, 0.02, 0.01, 0.005),
-    (1.0, 1.02),
-)  # sigma_q of a step, and factors, to choose from
+SIGMAS = (0.12, 0.07, 0.04, 0.02, 0.01, 0.005)  # sigma_q of a step to choose from
+INFLATIONS = (1.0, 1.02)  # factors to choose from
 N_TUNING, N_FORGET, BURN_IN = 300, 100, 200  # times to choose on, of which the first do not count; first of a run
 
 

@@ -1,4 +1,4 @@
-"""What notebook 6 tries, each as a function that yields, pass by pass, the models it makes and their sigma_q^2 / dt.
+"""What notebook 6 tries, each as a function that yields the model it makes and its sigma_q^2 / dt.
 
 Made and measured by :mod:`mooc_da.loop_study`. What an attempt does is its docstring.
 """
