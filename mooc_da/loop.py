@@ -125,25 +125,8 @@ def close_the_loop(
     """
     first = round(len(observations) * (1 - held_out))
     n_tuning = min(N_TUNING, len(observations) - first)
-    if n_tuning <= N_FORGET or first <= BURN_IN:
-        raise ValueError(
-            f"{len(observations)} observation times, {n_tuning} held out: too few to hold out more than {N_FORGET} "
-            f"and to learn from more than {BURN_IN}."
-        )
-    for recipe in passes:
-        if min(first - BURN_IN, len(observations) - first) <= max(recipe.n_steps, recipe.lag):
-            raise ValueError(
-                f"n_steps = {recipe.n_steps}, lag = {recipe.lag}: too long for {len(observations)} observation times."
-            )
-    batch = tuple(network.form["batch"])
-    if observations.y.shape[:-2] != batch or start.shape[:-2] not in ((), batch):
-        raise ValueError(
-            f"Networks {batch}, observations {tuple(observations.y.shape)}, start {tuple(start.shape)}: expected the "
-            "observations of one experiment for each network, and one ensemble for each or one for all."
-        )
-    if any(observations.steps_before(k) != 1 for k in range(1, len(observations))):
-        raise ValueError("observations: expected a time at every step of the model, with NaN where nothing is seen.")
-    best, kept = torch.full(batch, -torch.inf, dtype=start.dtype, device=start.device), {}
+    check_data(network, observations, start, passes, first)
+    best, kept = torch.full(network.form["batch"], -torch.inf, dtype=start.dtype, device=start.device), {}
     try:
         for number, recipe in enumerate((*passes, None)):
             step = hybrid(network.eval())
@@ -162,6 +145,31 @@ def close_the_loop(
         if kept:
             network.load_state_dict(kept)
         network.eval().requires_grad_(False)
+
+
+def check_data(
+    network: CorrectionCNN, observations: Observations, start: Tensor, passes: Sequence[Recipe], first: int
+) -> None:
+    """Raise ValueError unless the loop can go round with these data, those from time ``first`` held out."""
+    n_held_out = len(observations) - first
+    if n_held_out <= N_FORGET or first <= BURN_IN:
+        raise ValueError(
+            f"{len(observations)} observation times, {n_held_out} held out: too few to hold out more than {N_FORGET} "
+            f"and to learn from more than {BURN_IN}."
+        )
+    for recipe in passes:
+        if min(first - BURN_IN, n_held_out) <= max(recipe.n_steps, recipe.lag):
+            raise ValueError(
+                f"n_steps = {recipe.n_steps}, lag = {recipe.lag}: too long for {len(observations)} observation times."
+            )
+    batch = tuple(network.form["batch"])
+    if observations.y.shape[:-2] != batch or start.shape[:-2] not in ((), batch):
+        raise ValueError(
+            f"Networks {batch}, observations {tuple(observations.y.shape)}, start {tuple(start.shape)}: expected the "
+            "observations of one experiment for each network, and one ensemble for each or one for all."
+        )
+    if any(observations.steps_before(k) != 1 for k in range(1, len(observations))):
+        raise ValueError("observations: expected a time at every step of the model, with NaN where nothing is seen.")
 
 
 def learn(
