@@ -232,5 +232,7 @@ def rows(study: dict, names: tuple[str, ...]) -> str:
 
 
 if __name__ == "__main__":
+    if not CARD.parent.is_dir():  # rather now than after minutes
+        raise SystemExit(f"There is no folder {CARD.parent} here: run this in the root of the repository.")
     FACTS.write_text(json.dumps(facts(), indent=1) + "\n", encoding="utf-8")
     CARD.write_text(card(), encoding="utf-8")

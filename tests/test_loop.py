@@ -193,7 +193,7 @@ def test_a_candidate_under_which_the_filter_diverges_is_left_out(monkeypatch):
     assert torch.equal(likeliest(PHYSICAL, seen, start).model_error_std, expected.model_error_std)
 
 
-def test_an_experiment_that_diverges_does_not_decide_for_another(monkeypatch):
+def test_an_experiment_that_diverges_does_not_decide_for_another():
     _, seen, start = problem(1, 2, n_times=80)
     sane = likelihoods(PHYSICAL, seen, start, torch.tensor([[0.3, 1.0], [0.1, 1.0]]).double())
 
